@@ -1,0 +1,1 @@
+//! wasmtime's configuration, shared by host and compile worker.

@@ -1,0 +1,90 @@
+//! What a host, a worker or the init program is told to do. One postcard value, the whole of the memfd.
+
+use serde::{Deserialize, Serialize};
+use skiff_sandbox::plan::{Plan, Slot};
+
+/// The order of an engine host: become the container, then run the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostOrder {
+    /// What to do to oneself first.
+    pub plan: Plan,
+    /// What to run then.
+    pub guest: Guest,
+}
+
+/// One Wasm guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Core module or component.
+    pub kind: CodeKind,
+    /// Compiled code, verified by the shim on this very descriptor, opened read-only.
+    pub code: Slot,
+    /// What the user calls the module (`/app.wasm`, a layer's title or digest), for messages.
+    pub name: String,
+    /// The function of the entrypoint `path#function`; `None` means the default (`_start`, `wasi:cli/run`).
+    pub function: Option<String>,
+    /// `argv`, `argv[0]` included.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+    /// The spec's `process.cwd`. Components start there; WASI p1 resolves relative paths at `/`.
+    pub working_directory: String,
+    /// A file in the bundle, write-only: the host writes an [`crate::exit::EarlyRecord`] into it just
+    /// before it exits by itself, so that the code outlives a shim that dies in that moment.
+    pub exit_record: Slot,
+    /// Options of the engine, as the handler's configuration gave them.
+    pub options: GuestOptions,
+}
+
+/// Options that every engine understands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestOptions {
+    /// WASI 0.3 is linked too.
+    pub wasi_p3: bool,
+}
+
+/// What compiled code was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodeKind {
+    /// A core module (WASI p1).
+    Module,
+    /// A component (wasi:cli).
+    Component,
+}
+
+/// The order of a compile worker. Its plan takes everything from it but the two descriptors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileOrder {
+    /// What to do to oneself first: no file system, no network, no privileges.
+    pub plan: Plan,
+    /// The module's bytes: Wasm, a component, or their text format. Read from offset 0 to the end.
+    pub input: Slot,
+    /// Where the compiled code goes. Write-only, empty.
+    pub output: Slot,
+    /// Threads to compile with.
+    pub threads: u16,
+    /// WASI 0.3 may be used by the code.
+    pub wasi_p3: bool,
+}
+
+/// What a compile worker answers in [`skiff_sandbox::control::Report::Done`], postcard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// What the bytes were.
+    pub kind: CodeKind,
+    /// Wall time of the compilation alone.
+    pub milliseconds: u64,
+}
+
+/// The order of the init program: become the container, then exec a Linux program from a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramOrder {
+    /// What to do to oneself first.
+    pub plan: Plan,
+    /// The executable.
+    pub program: Slot,
+    /// `argv`.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+}

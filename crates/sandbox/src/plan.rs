@@ -1,0 +1,177 @@
+//! The plan: what a container's first process does to itself, as plain data.
+//!
+//! Made by [`crate::spec`] (pure), carried on a sealed memfd in postcard encoding, carried out by
+//! [`crate::execute`]. A plan names no path outside the container: everything of the node that it needs
+//! is an inherited file descriptor, named by its [`Slot`].
+
+use serde::{Deserialize, Serialize};
+
+/// The control socket of a launched process (`SOCK_SEQPACKET`, see [`crate::control`]).
+pub const CONTROL_FD: i32 = 3;
+/// The sealed memfd with the process's order: postcard of a type that begins with or contains a [`Plan`].
+pub const ORDER_FD: i32 = 4;
+/// The first descriptor that a [`Slot`] can name.
+pub const FIRST_SLOT_FD: i32 = 5;
+
+/// An inherited file descriptor of the launched process: number `FIRST_SLOT_FD + index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot(pub u16);
+
+impl Slot {
+    /// The descriptor's number in the launched process.
+    pub fn fd(self) -> i32 {
+        FIRST_SLOT_FD + i32::from(self.0)
+    }
+}
+
+/// What a container's first process does to itself, in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// `tasks` files (cgroup v1) to which the process writes `0`. The unified tree, if any, was joined by
+    /// the clone itself (`CLONE_INTO_CGROUP`).
+    pub cgroup_tasks: Vec<Slot>,
+    /// Namespaces of others to enter. New namespaces and a joined pid namespace are made by the launch.
+    pub join: Vec<JoinNamespace>,
+    /// Written to `oom_score_adj` of the process. A refused write is an error, as it is with runc.
+    pub oom_score_adj: Option<i32>,
+    /// Set in the new uts namespace.
+    pub hostname: Option<String>,
+    /// Set in the new uts namespace.
+    pub domainname: Option<String>,
+    /// `(net/ipv4/ip_forward, 1)`: paths under `/proc/sys`, with slashes.
+    pub sysctls: Vec<(String, String)>,
+    /// The mount tree to live in; `None` leaves the mount namespace alone.
+    pub root: Option<Root>,
+    /// Process limits: resource number of `setrlimit(2)`, soft, hard.
+    pub rlimits: Vec<Rlimit>,
+    /// User, groups and file creation mask.
+    pub identity: Identity,
+    /// Capability sets. Absent sets of a spec are empty.
+    pub capabilities: Capabilities,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+    /// The container's own seccomp filter.
+    pub seccomp: Option<SeccompFilter>,
+    /// The working directory, resolved inside the root; created if missing. Refused when it leads outside.
+    pub working_directory: String,
+}
+
+/// A namespace of another process to enter with `setns(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinNamespace {
+    /// Which kind; the kernel checks that the descriptor is of this kind.
+    pub kind: Namespace,
+    /// The open namespace file.
+    pub from: Slot,
+}
+
+/// The kinds of namespaces, in the order in which they are entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Namespace {
+    /// User ids (`CLONE_NEWUSER`). Entered first: it owns the right to enter the others.
+    User,
+    /// Process ids. Only ever new or joined at launch, never by the process itself.
+    Pid,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host and domain name.
+    Uts,
+    /// Network.
+    Network,
+    /// View of the cgroup tree.
+    Cgroup,
+    /// Clocks.
+    Time,
+    /// Mounts.
+    Mount,
+}
+
+/// The mount tree of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// A detached mount: the root.
+    pub tree: Slot,
+    /// Mounts to attach inside, in order.
+    pub mounts: Vec<Attach>,
+    /// The root itself becomes read-only once everything is attached.
+    pub read_only: bool,
+    /// A guest of an engine must not reach the kernel: every mount of the tree is made nosuid, nodev and
+    /// noexec, and the container is refused when any of them is a kernel file system or a device.
+    pub guest: bool,
+    /// Propagation of the root mount, from the spec's `rootfsPropagation`; private when absent.
+    pub propagation: Propagation,
+}
+
+/// One mount to attach at a place inside the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// A detached mount, flags and propagation already set.
+    pub tree: Slot,
+    /// Absolute path inside the root. Resolved with the root as its limit (symlinks of the image too);
+    /// made when missing: a directory for a directory, an empty file for anything else.
+    pub at: String,
+    /// Whether the mounted thing is a directory.
+    pub directory: bool,
+}
+
+/// How mounts travel between mount namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    Private,
+    /// From the node to the container.
+    Slave,
+    /// Both ways.
+    Shared,
+    /// Neither way, and cannot be bound.
+    Unbindable,
+}
+
+/// One resource limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_*` number.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// Who the process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User id inside the container.
+    pub uid: u32,
+    /// Group id inside the container.
+    pub gid: u32,
+    /// Supplementary groups; exactly these.
+    pub groups: Vec<u32>,
+    /// File creation mask; 0022 when the spec has none.
+    pub umask: Option<u32>,
+}
+
+/// Capability sets as bit masks (bit n is capability n of `capability.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Upper limit of what an exec can gain.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// Can be put in force.
+    pub permitted: u64,
+    /// Kept over exec of a program with file capabilities.
+    pub inheritable: u64,
+    /// Kept over exec of any program.
+    pub ambient: u64,
+}
+
+/// A seccomp program, compiled by the shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompFilter {
+    /// Classic BPF: `struct sock_filter` records, 8 bytes each, native byte order.
+    pub program: Vec<u8>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+}
