@@ -1,0 +1,76 @@
+# Skiff. `make help` lists everything; `make demo` and `make test` need nothing but this checkout.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET ?= $(shell uname -m)-unknown-linux-gnu
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
+STAGE := $(CARGO_TARGET_DIR)/stage
+BINARIES := containerd-shim-skiff-v1 skiff skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
+
+.PHONY: help
+help: ## This list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: install-tools build ## Run Wasm images under a containerd of its own, beside a runc container, and clean up
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/demo.sh
+
+.PHONY: test
+test: ## Install what is missing and run every suite that fits this machine
+	@test/all.sh
+
+.PHONY: build
+build: ## Build all binaries (release) into target/stage/bin
+	@test/node/install.sh build
+	@# Three calls on purpose: in one, cargo would unite wasmtime's features and put the compiler into the host.
+	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-init -p skiff-pause
+	cargo build --release --locked --target $(TARGET) -p skiff-host-wasmtime
+	cargo build --release --locked --target $(TARGET) -p skiff-compile-wasmtime
+	@$(MAKE) --no-print-directory stage BIN_DIR=$(STAGE)/bin
+
+.PHONY: install
+install: build ## Put all binaries under PREFIX/bin (default /usr/local)
+	@$(MAKE) --no-print-directory stage BIN_DIR=$(DESTDIR)$(PREFIX)/bin
+	@echo "installed in $(DESTDIR)$(PREFIX)/bin; next: README, \"On a node, by hand\""
+
+# Each file is written beside its place and renamed over it: a running shim keeps its old binary.
+.PHONY: stage
+stage:
+	@mkdir -p $(BIN_DIR)
+	@for binary in $(BINARIES); do \
+		install -m 0755 $(RELEASE)/$$binary $(BIN_DIR)/.$$binary.new && mv -f $(BIN_DIR)/.$$binary.new $(BIN_DIR)/$$binary || exit 1; \
+	done
+	@ln -sfn containerd-shim-skiff-v1 $(BIN_DIR)/containerd-shim-wasmtime-v1
+
+.PHONY: install-tools
+install-tools: ## Install the packages and build the pinned containerds, runc and crictl that tests and demo use
+	@test/node/install.sh
+	@test/node/build.sh
+
+.PHONY: lint
+lint: ## Formatting, clippy, dependency rules, the repository's own rules
+	@test/lint.sh
+
+.PHONY: check-aarch64
+check-aarch64: ## Type-check everything for aarch64 (not run here)
+	@test/check-aarch64.sh
+
+.PHONY: test-unit
+test-unit: ## Unit and root tests of every crate
+	@test/unit.sh
+
+.PHONY: test-node
+test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd
+
+.PHONY: test-compat
+test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh compat
+
+.PHONY: clean
+clean: ## Remove build output of this checkout (the cache of pinned tools stays)
+	@rm -rf $(CARGO_TARGET_DIR)

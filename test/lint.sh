@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Formatting, clippy without a warning, the rules for dependencies, and the rules that this repository sets itself.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --all --check
+cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+test/repository.sh
+cargo_deny=$(test/node/cargo-deny.sh)
+"$cargo_deny" --log-level error --offline check bans licenses sources
+if ! "$cargo_deny" --log-level error check advisories 2>/tmp/skiff-advisories.$$; then
+    if grep -q 'failed to fetch\|failed to open\|unable to\|error sending\|could not' /tmp/skiff-advisories.$$; then
+        echo "SKIPPED advisories: the advisory database cannot be fetched from here"
+    else
+        cat /tmp/skiff-advisories.$$; rm -f /tmp/skiff-advisories.$$; exit 1
+    fi
+fi
+rm -f /tmp/skiff-advisories.$$

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# What this repository promises of itself: every crate takes the workspace's lints, unsafe code sits only in modules
+# named for it, the shim links no engine and the host no compiler, and the picture in the docs names every crate.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failures=0
+fail() { echo "repository: $*"; failures=$((failures + 1)); }
+
+for manifest in crates/*/Cargo.toml crates/engine-wasmtime/*/Cargo.toml test/Cargo.toml; do
+    grep -A1 '^\[lints\]' "$manifest" | grep -q '^workspace = true' || fail "$manifest does not inherit the workspace's lints"
+done
+for crate in crates/*/; do
+    grep -q "$crate\|crates/$(basename "$crate")" docs/architecture.md || fail "docs/architecture.md does not name ${crate%/}"
+done
+while IFS= read -r file; do
+    case $file in
+        */sys/* | */sys.rs | crates/pause/*) ;;
+        *) fail "$file has unsafe code, and is not a sys module" ;;
+    esac
+done < <(git ls-files '*.rs' | grep -v '^bench/\|^compat/\|^examples/' | xargs grep -lE '^[^/]*\bunsafe (fn|impl|extern|\{)|^[^/]*\bunsafe \{' 2>/dev/null)
+# Shell scripts name no absolute path of one machine.
+if git grep -nE '/home/[a-z]|/work/' -- . ':!test/repository.sh' >/dev/null; then
+    fail "a path of one machine is named: $(git grep -lE '/home/[a-z]|/work/' -- . ':!test/repository.sh' | tr '\n' ' ')"
+fi
+if cargo tree --locked -p skiff-shim -e normal --prefix none | grep -qE '^(wasmtime|cranelift|wasmparser)'; then
+    fail "the shim links an engine"
+fi
+if cargo tree --locked -p skiff-host-wasmtime -e normal --prefix none | grep -qE '^(cranelift-codegen|wasmtime-internal-cranelift|winch)'; then
+    fail "the engine host links a compiler"
+fi
+((failures == 0)) && echo "repository: rules kept"
+exit $((failures > 0))
