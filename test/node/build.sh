@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Builds the real components that the tests run against (containerd, runc, crictl, a registry, CNI
+# plugins) from Go modules with pinned versions: one folder of tools/ each, its go.mod and go.sum committed.
+#
+#   test/node/build.sh                    everything
+#   test/node/build.sh containerd-2.4 …   only these folders of tools/
+#   test/node/build.sh --list             their names and versions
+#
+# The result is outside the tree, in ${SKIFF_TEST_CACHE:-~/.cache/skiff-test}:
+#   <component>-<version>-<hash of go.mod, go.sum and flags>/bin/…   appears by one rename, so it is whole or absent
+#   <folder of tools/> -> the directory above                 what the tests and test/demo.sh look up
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools=$here/tools
+cache=${SKIFF_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skiff-test}
+begin=$SECONDS
+
+say() { printf '%4ds  %s\n' $((SECONDS - begin)) "$*"; }
+fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+# The order is the order of need: the first is what most tests use.
+all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni)
+
+# The module whose version names the component: the first path under `tool` in go.mod.
+module_of() {
+  local tool
+  tool=$(sed -n 's/^tool \([^(].*\)$/\1/p; /^tool (/,/^)/{s/^\t\(.*\)$/\1/p}' "$tools/$1/go.mod" | head -n 1)
+  # The longest required module that is a prefix of the tool's path.
+  sed -n '/^require (/,/^)/{s/^\t\([^ ]*\) \(v[^ ]*\).*/\1 \2/p}; s/^require \([^(][^ ]*\) \(v[^ ]*\).*/\1 \2/p' "$tools/$1/go.mod" |
+    awk -v tool="$tool" 'index(tool "/", $1 "/") == 1 && length($1) > best { best = length($1); line = $0 } END { print line }'
+}
+
+build() {
+  local name=$1 module version component target private log packages cgo=0 tags= link="-s -w"
+  [[ -f $tools/$name/go.mod ]] || fail "there is no component \"$name\"; known are: ${all[*]}"
+  read -r module version < <(module_of "$name") || fail "tools/$name/go.mod requires no module that holds its tool"
+  component=${name%-[0-9]*}
+  case $component in
+    containerd)
+      link+=" -X $module/version.Version=$version"
+      tags=static_build,no_aufs,no_btrfs,no_devmapper,no_zfs
+      ;;
+    runc)
+      # libseccomp is a C library: runc is the one component that needs cgo.
+      cgo=1
+      link+=" -X main.version=${version#v}"
+      tags=seccomp
+      ;;
+    crictl) link+=" -X $module/pkg/version.Version=$version" ;;
+  esac
+  target=$cache/$component-${version#v}-$({ cat "$tools/$name/go.mod" "$tools/$name/go.sum"; echo "$cgo $tags $link"; } | sha256sum | cut -c 1-12)
+  if [[ -d $target/bin ]]; then
+    say "$component ${version#v}: in the cache"
+  else
+    say "$component ${version#v}: building"
+    local started=$SECONDS
+    mapfile -t packages < <(cd "$tools/$name" && go list -f '{{.ImportPath}}' tool)
+    ((${#packages[@]})) || fail "$name: go lists no tool; is the module proxy reachable (go env GOPROXY)?"
+    private=$(mktemp -d "$cache/.build-$name-XXXXXX")
+    chmod 755 "$private"
+    mkdir "$private/bin"
+    log=$private/log
+    if ! (cd "$tools/$name" && CGO_ENABLED=$cgo go build -trimpath -tags "$tags" -ldflags "$link" -o "$private/bin/" "${packages[@]}") 2>"$log"; then
+      cat "$log" >&2
+      rm -rf "$private"
+      fail "$component ${version#v} did not build; the Go tool's words are above. If modules could not be fetched, set GOPROXY to a reachable proxy"
+    fi
+    rm -f "$log"
+    # A concurrent build of the same thing may have won: its result is as good.
+    mv -T "$private" "$target" 2>/dev/null || rm -rf "$private"
+    say "$component ${version#v}: built in $((SECONDS - started)) s"
+  fi
+  # rename(2) replaces the link in one step; `ln -sf` would leave a moment without it.
+  ln -s "$(basename "$target")" "$cache/.link-$name.$$"
+  mv -T "$cache/.link-$name.$$" "$cache/$name"
+}
+
+if [[ ${1:-} == --list ]]; then
+  for name in "${all[@]}"; do
+    read -r _ version < <(module_of "$name")
+    printf '%-16s %s\n' "$name" "${version#v}"
+  done
+  exit 0
+fi
+
+command -v go >/dev/null || fail "go is missing; test/node/install.sh installs it"
+mkdir -p "$cache"
+(($#)) || set -- "${all[@]}"
+for name in "$@"; do
+  build "$name"
+done
+say "components are in $cache"

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building and testing Skiff needs, only those that are missing, with one
+# apt-get call; and the Rust toolchain that rust-toolchain.toml names, when rustup is there to do it.
+#
+#   test/node/install.sh            install
+#   test/node/install.sh --check    only say what is missing; exit status 1 if anything is
+set -euo pipefail
+
+fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+
+# What is looked for, and the package that has it: a command on PATH, or a file.
+needs=(
+  gcc gcc
+  make make
+  git git
+  pkg-config pkg-config
+  go golang-go
+  jq jq
+  ip iproute2
+  strace strace
+  curl curl
+  /bin/busybox busybox-static
+  /usr/include/seccomp.h libseccomp-dev
+  mkfs.ext4 e2fsprogs
+  losetup mount
+  /etc/ssl/certs/ca-certificates.crt ca-certificates
+)
+
+PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
+missing=()
+for ((i = 0; i < ${#needs[@]}; i += 2)); do
+  what=${needs[i]}
+  if [[ $what == /* ]]; then
+    [[ -e $what ]] || missing+=("${needs[i + 1]}")
+  else
+    command -v "$what" >/dev/null || missing+=("${needs[i + 1]}")
+  fi
+done
+# Debian's rustc is older than the pinned one; rustup fetches exactly that.
+command -v cargo >/dev/null || [[ -x $HOME/.cargo/bin/cargo ]] || missing+=(rustup)
+
+if [[ ${1:-} == --check ]]; then
+  ((${#missing[@]})) || { echo "nothing is missing"; exit 0; }
+  echo "missing packages: ${missing[*]}"
+  exit 1
+fi
+
+if ((${#missing[@]})); then
+  echo "installing: ${missing[*]}"
+  command -v apt-get >/dev/null || fail "these packages are missing and this is no Debian system with apt-get: ${missing[*]}; install them by your system's own means"
+  ((EUID == 0)) || fail "these packages are missing and installing them needs root: ${missing[*]}"
+  # A fresh machine has no package lists; one that has them is not made to wait for new ones.
+  [[ -n $(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null) ]] || apt-get -q update ||
+    fail "apt-get update failed; is a package mirror reachable (/etc/apt/sources.list.d)?"
+  DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" ||
+    { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } ||
+    fail "apt-get could not install ${missing[*]}; its words are above"
+fi
+
+# Go fetches the toolchain that a go.mod names by itself, from 1.21 on and unless told not to.
+version=$(go env GOVERSION)
+minor=${version#go1.}
+minor=${minor%%.*}
+((minor >= 21)) || fail "go is $version; the components need 1.26: install it from a newer Debian suite (golang-1.26) or another source, first on PATH"
+if ((minor < 26)) && [[ $(go env GOTOOLCHAIN) == local ]]; then
+  fail "go is $version and GOTOOLCHAIN=local; the components need 1.26: unset GOTOOLCHAIN, or install a newer Go"
+fi
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+PATH=$PATH:$HOME/.cargo/bin
+if command -v rustup >/dev/null; then
+  # Reads rust-toolchain.toml: channel, components and targets.
+  (cd "$root" && { rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install; }) ||
+    fail "rustup could not install the toolchain of rust-toolchain.toml; is static.rust-lang.org or RUSTUP_DIST_SERVER reachable?"
+  for target in $(sed -n 's/^targets = \[\(.*\)\]$/\1/p' "$root/rust-toolchain.toml" | tr -d '",'); do
+    (cd "$root" && rustup target list --installed) | grep -qx "$target" || (cd "$root" && rustup target add "$target") ||
+      fail "rustup could not add the target $target"
+  done
+fi
+echo "everything needed is installed"
