@@ -1,0 +1,3 @@
+//! stub, being written
+/// Largest module, in bytes.
+pub const LARGEST: u64 = 256 << 20;
