@@ -1,1 +1,192 @@
-//! Stub.
+//! The launch of a process by the shim: clone3 into new namespaces, then exec of another executable.
+//!
+//! The child finds its standard streams on 0-2, a control socket on 3, its order on 4 (a sealed memfd) and
+//! the descriptors that the order speaks of from 5 on ([`crate::plan::Slot`]). It has no others.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::control::Control;
+pub use crate::plan::NewNamespaces;
+use crate::plan::{CONTROL_FD, FIRST_SLOT_FD, Namespace, ORDER_FD};
+use crate::sys::clone::{CloneError, Program, Stage, spawn};
+use crate::sys::{memory, process};
+
+/// What to launch.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The executable, opened through [`crate::sys::mount::read_only_directory`].
+    pub program: BorrowedFd<'a>,
+    /// `argv`.
+    pub argv: &'a [&'a CStr],
+    /// `KEY=value`; nothing is inherited.
+    pub environment: &'a [&'a CStr],
+    /// Namespaces made by the clone: [`NewNamespaces::by_launch`] of those that are new.
+    pub new: NewNamespaces,
+    /// A pid namespace to start in.
+    pub pid_namespace: Option<BorrowedFd<'a>>,
+    /// The directory of a cgroup in the unified tree to start in.
+    pub unified_cgroup: Option<BorrowedFd<'a>>,
+    /// stdin, stdout, stderr.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// The order, in postcard encoding.
+    pub order: &'a [u8],
+    /// Slot 0, 1, ….
+    pub slots: &'a [BorrowedFd<'a>],
+}
+
+/// A process that has become its executable, and has yet to execute its plan.
+///
+/// Dropping it closes the control socket, on which the process gives up; it does not reap the process.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its number in the caller's pid namespace.
+    pub pid: u32,
+    /// Readable when it has ended; see [`crate::sys::process::try_wait`].
+    pub pidfd: OwnedFd,
+    /// The conversation with it.
+    pub control: Control,
+}
+
+/// Why nothing was launched. No process, no descriptor is left.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A namespace that the clone cannot make.
+    #[error("could not launch a process: a new {0:?} namespace cannot be made by its launch")]
+    Namespace(Namespace),
+    /// Socket, memory file, descriptors.
+    #[error("could not prepare {what} of a new process")]
+    Prepare {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `setns` of the calling thread.
+    #[error("could not enter the pid namespace in which the process is to start")]
+    EnterPidNamespace(#[source] io::Error),
+    /// The way back failed: what this thread launches next would be in the wrong namespace.
+    #[error("could not come back from another pid namespace; this thread must launch nothing more")]
+    LeavePidNamespace(#[source] io::Error),
+    /// `clone3`. The usual reasons are limits: `pids.max`, `RLIMIT_NPROC`, `/proc/sys/user/max_*_namespaces`.
+    #[error("could not clone a process into its namespaces and cgroup")]
+    Clone(#[source] io::Error),
+    /// The child could not get its signals or descriptors in order.
+    #[error("the new process could not set up its {what}")]
+    Child {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `execveat`.
+    #[error("could not execute {}", argv0.to_string_lossy())]
+    Exec {
+        /// The first argument, for a name.
+        argv0: std::ffi::CString,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Launches a process.
+///
+/// The kernel ties the process's life to the calling *thread* as soon as its plan is executed
+/// (`PR_SET_PDEATHSIG`): call this on a thread that lives as long as the shim.
+///
+/// # Errors
+/// See [`LaunchError`].
+pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
+    check_namespaces(launch.new)?;
+    let prepare = |what| move |source: io::Error| LaunchError::Prepare { what, source };
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(io::Error::from)
+            .map_err(prepare("the control socket"))?;
+    let control = Control::new(ours).map_err(prepare("the control socket"))?;
+    let order = memory::memfd_sealed("skiff-order", launch.order).map_err(prepare("the order"))?;
+
+    let [stdin, stdout, stderr] = launch.stdio;
+    let mut wanted = vec![stdin, stdout, stderr, theirs.as_fd(), order.as_fd()];
+    debug_assert_eq!((CONTROL_FD, ORDER_FD, FIRST_SLOT_FD), (3, 4, 5), "the vector above has this order");
+    wanted.extend_from_slice(launch.slots);
+    let above = Above::new(&wanted, launch.program).map_err(prepare("the descriptors"))?;
+    let descriptors = above.descriptors(&wanted);
+
+    let entered = launch.pid_namespace.map(PidNamespace::enter).transpose()?;
+    let spawned = spawn(&Program {
+        file: above.program(launch.program),
+        args: launch.argv,
+        environment: launch.environment,
+        descriptors: &descriptors,
+        namespaces: process::clone_flags(launch.new),
+        cgroup: launch.unified_cgroup,
+    });
+    if let Some(entered) = entered {
+        entered.leave()?;
+    }
+    let (pid, pidfd) = spawned.map_err(|error| match error {
+        CloneError::Clone(source) => LaunchError::Clone(source),
+        CloneError::Child(Stage::Signals, source) => LaunchError::Child { what: "signals", source },
+        CloneError::Child(Stage::Descriptors, source) => LaunchError::Child { what: "descriptors", source },
+        CloneError::Child(Stage::Exec, source) => {
+            LaunchError::Exec { argv0: launch.argv.first().map(|&arg| arg.to_owned()).unwrap_or_default(), source }
+        }
+    })?;
+    Ok(Launched { pid, pidfd, control })
+}
+
+fn check_namespaces(new: NewNamespaces) -> Result<(), LaunchError> {
+    let rest = new.by_process(false);
+    let kinds = [Namespace::User, Namespace::Cgroup, Namespace::Time, Namespace::Mount];
+    kinds.into_iter().find(|kind| rest.contains(*kind)).map_or(Ok(()), |kind| Err(LaunchError::Namespace(kind)))
+}
+
+/// Copies of those descriptors whose numbers are among the child's future ones.
+struct Above {
+    copies: Vec<Option<OwnedFd>>,
+    program: Option<OwnedFd>,
+}
+
+impl Above {
+    fn new(wanted: &[BorrowedFd<'_>], program: BorrowedFd<'_>) -> io::Result<Self> {
+        let count = i32::try_from(wanted.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let copy = |fd: BorrowedFd<'_>| -> io::Result<Option<OwnedFd>> {
+            if fd.as_raw_fd() < count { Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, count)?)) } else { Ok(None) }
+        };
+        let copies = wanted.iter().map(|fd| copy(*fd)).collect::<io::Result<_>>()?;
+        Ok(Self { copies, program: copy(program)? })
+    }
+
+    fn descriptors<'a>(&'a self, wanted: &[BorrowedFd<'a>]) -> Vec<BorrowedFd<'a>> {
+        self.copies.iter().zip(wanted).map(|(copy, fd)| copy.as_ref().map_or(*fd, AsFd::as_fd)).collect()
+    }
+
+    fn program<'a>(&'a self, program: BorrowedFd<'a>) -> BorrowedFd<'a> {
+        self.program.as_ref().map_or(program, AsFd::as_fd)
+    }
+}
+
+/// The calling thread's children start in another pid namespace until [`PidNamespace::leave`].
+struct PidNamespace {
+    own: File,
+}
+
+impl PidNamespace {
+    fn enter(namespace: BorrowedFd<'_>) -> Result<Self, LaunchError> {
+        let own = File::open("/proc/thread-self/ns/pid").map_err(LaunchError::EnterPidNamespace)?;
+        process::enter(namespace, Namespace::Pid).map_err(LaunchError::EnterPidNamespace)?;
+        Ok(Self { own })
+    }
+
+    fn leave(self) -> Result<(), LaunchError> {
+        process::enter(self.own.as_fd(), Namespace::Pid).map_err(LaunchError::LeavePidNamespace)
+    }
+}

@@ -30,8 +30,11 @@ pub struct Plan {
     /// `tasks` files (cgroup v1) to which the process writes `0`. The unified tree, if any, was joined by
     /// the clone itself (`CLONE_INTO_CGROUP`).
     pub cgroup_tasks: Vec<Slot>,
-    /// Namespaces of others to enter. New namespaces and a joined pid namespace are made by the launch.
+    /// Namespaces of others to enter. A joined pid namespace is the launch's business.
     pub join: Vec<JoinNamespace>,
+    /// New namespaces that the process makes for itself, after those it entered: the part of
+    /// [`NewNamespaces`] that [`NewNamespaces::by_process`] names.
+    pub new: NewNamespaces,
     /// Written to `oom_score_adj` of the process. A refused write is an error, as it is with runc.
     pub oom_score_adj: Option<i32>,
     /// Set in the new uts namespace.
@@ -40,7 +43,8 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// `(net/ipv4/ip_forward, 1)`: paths under `/proc/sys`, with slashes.
     pub sysctls: Vec<(String, String)>,
-    /// The mount tree to live in; `None` leaves the mount namespace alone.
+    /// The mount tree to live in; `None` leaves the mount namespace alone. Needs a new mount namespace
+    /// in [`Plan::new`]: the process refuses to change the tree that it shares with the node.
     pub root: Option<Root>,
     /// Process limits: resource number of `setrlimit(2)`, soft, hard.
     pub rlimits: Vec<Rlimit>,
@@ -84,6 +88,66 @@ pub enum Namespace {
     Time,
     /// Mounts.
     Mount,
+}
+
+/// A set of namespaces that are made new for a container.
+///
+/// Not all of them can be made by the clone that makes the process. A cgroup namespace shows the cgroup in
+/// which it was made as its root, so it is made after the process joined its cgroups; whatever belongs to
+/// a joined user namespace is made after that was entered; and the mount namespace is always made by the
+/// process that changes it, so that no mistake in a plan can pivot the node's own mounts away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NewNamespaces(u16);
+
+impl NewNamespaces {
+    /// No namespace is new.
+    pub const NONE: Self = Self(0);
+
+    /// This set with `kind`.
+    #[must_use]
+    pub const fn with(self, kind: Namespace) -> Self {
+        Self(self.0 | 1 << kind as u16)
+    }
+
+    /// This set without `kind`.
+    #[must_use]
+    pub const fn without(self, kind: Namespace) -> Self {
+        Self(self.0 & !(1 << kind as u16))
+    }
+
+    /// Whether `kind` is in the set.
+    pub const fn contains(self, kind: Namespace) -> bool {
+        self.0 & (1 << kind as u16) != 0
+    }
+
+    /// Whether the set is empty.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The part for [`crate::launch::Launch::new`]. `joins_user`: the plan enters a user namespace.
+    #[must_use]
+    pub const fn by_launch(self, joins_user: bool) -> Self {
+        let early = Self::NONE.with(Namespace::Pid);
+        let early = if joins_user {
+            early
+        } else {
+            early.with(Namespace::Ipc).with(Namespace::Uts).with(Namespace::Network)
+        };
+        Self(self.0 & early.0)
+    }
+
+    /// The part for [`Plan::new`]: all that [`NewNamespaces::by_launch`] leaves.
+    #[must_use]
+    pub const fn by_process(self, joins_user: bool) -> Self {
+        Self(self.0 & !self.by_launch(joins_user).0)
+    }
+}
+
+impl FromIterator<Namespace> for NewNamespaces {
+    fn from_iter<I: IntoIterator<Item = Namespace>>(kinds: I) -> Self {
+        kinds.into_iter().fold(Self::NONE, Self::with)
+    }
 }
 
 /// The mount tree of the container.

@@ -1,1 +1,19 @@
-//! Stub.
+//! The system calls, as safe functions on file descriptors. All unsafe code of the crate is below here.
+//!
+//! Called by [`crate::execute`] (in the launched process), [`crate::launch`] and [`crate::rootfs`] (in the
+//! shim) and by the crates that gather a container's mounts. `rustix` is used where it has the call;
+//! what it lacks is a raw system call with its argument structure defined here.
+
+pub mod capability;
+#[expect(unsafe_code, reason = "clone3 on an own stack, and what runs between it and exec")]
+pub(crate) mod clone;
+#[expect(unsafe_code, reason = "execveat, which replaces the process, has no safe wrapper")]
+pub mod exec;
+pub mod memory;
+#[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
+pub mod mount;
+pub mod path;
+#[expect(unsafe_code, reason = "prlimit by number, set*id for the whole process, adopting inherited descriptors")]
+pub mod process;
+#[expect(unsafe_code, reason = "the seccomp system call takes a pointer to a program")]
+pub mod seccomp;

@@ -1,0 +1,365 @@
+//! The clone of a child that execs another program.
+//!
+//! Between clone and exec the child shares the parent's memory (`CLONE_VM`) while the parent's thread
+//! waits (`CLONE_VFORK`); the parent's other threads run on and may hold any lock. So what the child runs,
+//! [`child`], makes system calls with arguments that were prepared before, and nothing else: no
+//! allocation, no lock, no panic, no destructor. It leaves by exec or by `exit_group`.
+
+use std::ffi::{CStr, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+use crate::sys::exec;
+
+/// Where a child failed that never became its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Stage {
+    /// Signal dispositions and mask.
+    Signals = 1,
+    /// Its descriptors.
+    Descriptors = 2,
+    /// The exec itself.
+    Exec = 3,
+}
+
+/// Why there is no child.
+#[derive(Debug)]
+pub(crate) enum CloneError {
+    /// Nothing was cloned.
+    Clone(io::Error),
+    /// The child came to this stage, and is reaped.
+    Child(Stage, io::Error),
+}
+
+/// A program to start.
+pub(crate) struct Program<'a> {
+    pub(crate) file: BorrowedFd<'a>,
+    pub(crate) args: &'a [&'a CStr],
+    pub(crate) environment: &'a [&'a CStr],
+    /// Become descriptors 0, 1, 2, …; there are no others. None of these, nor `file`, may have a number
+    /// below their count: one would be overwritten before it is copied.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// `CLONE_NEW…` flags.
+    pub(crate) namespaces: u32,
+    /// The cgroup (of the unified tree) in which it starts.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// What the child reads, and the one place where it writes.
+#[repr(C)]
+struct Prepared {
+    file: RawFd,
+    args: *const *const c_char,
+    environment: *const *const c_char,
+    descriptors: *const RawFd,
+    count: RawFd,
+    /// Set by the child before it gives up.
+    stage: i32,
+    errno: i32,
+}
+
+/// `struct clone_args` of `linux/sched.h`, version 2.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+/// Signals that exist on Linux; 0 is none.
+const SIGNALS: i32 = 64;
+/// Bytes of the kernel's `sigset_t`.
+const SIGSET: usize = 8;
+
+/// Starts `program`. Returns once it has become itself (its exec succeeded) or failed to.
+pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError> {
+    let args = exec::pointers(program.args);
+    let environment = exec::pointers(program.environment);
+    let descriptors: Vec<RawFd> = program.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let count = RawFd::try_from(descriptors.len()).map_err(|_| invalid())?;
+    if descriptors.iter().any(|number| *number < count) || program.file.as_raw_fd() < count {
+        return Err(invalid());
+    }
+    let mut prepared = Prepared {
+        file: program.file.as_raw_fd(),
+        args: args.as_ptr(),
+        environment: environment.as_ptr(),
+        descriptors: descriptors.as_ptr(),
+        count,
+        stage: 0,
+        errno: 0,
+    };
+    let stack = Stack::new().map_err(CloneError::Clone)?;
+    let mut pidfd: RawFd = -1;
+    let mut flags = address(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) | u64::from(program.namespaces);
+    let mut cgroup = 0;
+    if let Some(directory) = program.cgroup {
+        flags |= CLONE_INTO_CGROUP;
+        cgroup = address(directory.as_raw_fd());
+    }
+    let clone = CloneArgs {
+        flags,
+        pidfd: (&raw mut pidfd).expose_provenance() as u64,
+        exit_signal: address(libc::SIGCHLD),
+        stack: stack.bottom.expose_provenance() as u64,
+        stack_size: Stack::SIZE as u64,
+        cgroup,
+        ..CloneArgs::default()
+    };
+    // A handler of this process must not run in the child: it would do so in this memory.
+    let before = SignalMask::block_all().map_err(CloneError::Clone)?;
+    // SAFETY: `clone` describes a stack of its own and a pidfd location that outlive the child's stay in
+    // this memory (CLONE_VFORK), and `prepared` holds the addresses of vectors that do so too.
+    let result = unsafe { clone3(&raw const clone, &raw mut prepared) };
+    drop(before);
+    if result < 0 {
+        let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
+        return Err(CloneError::Clone(io::Error::from_raw_os_error(errno)));
+    }
+    // SAFETY: clone3 succeeded, so the kernel stored a new descriptor there that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // SAFETY: a valid local. Volatile, because another process wrote it behind the compiler's back.
+    let stage = unsafe { (&raw const prepared.stage).read_volatile() };
+    if stage != 0 {
+        // SAFETY: as above.
+        let errno = unsafe { (&raw const prepared.errno).read_volatile() };
+        if let Err(error) = super::process::wait(std::os::fd::AsFd::as_fd(&pidfd)) {
+            log::warn!("could not reap a child that failed to start: {error}");
+        }
+        let stage = match stage {
+            1 => Stage::Signals,
+            2 => Stage::Descriptors,
+            _ => Stage::Exec,
+        };
+        return Err(CloneError::Child(stage, io::Error::from_raw_os_error(errno)));
+    }
+    let pid = u32::try_from(result).map_err(|_| invalid())?;
+    Ok((pid, pidfd))
+}
+
+fn invalid() -> CloneError {
+    CloneError::Clone(io::ErrorKind::InvalidInput.into())
+}
+
+/// A non-negative C integer as the kernel's 64 bits.
+fn address(value: i32) -> u64 {
+    u64::from(value.cast_unsigned())
+}
+
+/// A stack for the child, with a page below it that cannot be touched.
+struct Stack {
+    mapping: *mut libc::c_void,
+    bottom: *mut libc::c_void,
+}
+
+impl Stack {
+    const GUARD: usize = 64 * 1024;
+    const SIZE: usize = 64 * 1024;
+
+    fn new() -> io::Result<Self> {
+        let length = Self::GUARD + Self::SIZE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
+        // SAFETY: no address is asked for, so no mapping of this process is replaced.
+        let mapping = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, flags)? };
+        let stack = Self { mapping, bottom: mapping.wrapping_byte_add(Self::GUARD) };
+        // SAFETY: the range is the lower half of the mapping just made, which nothing uses yet.
+        unsafe { rustix::mm::mprotect(mapping, Self::GUARD, MprotectFlags::empty())? };
+        Ok(stack)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and the child has left it (CLONE_VFORK).
+        let result = unsafe { rustix::mm::munmap(self.mapping, Self::GUARD + Self::SIZE) };
+        if let Err(error) = result {
+            log::warn!("could not unmap the stack of a launch: {error}");
+        }
+    }
+}
+
+/// The thread's signal mask from before, restored when dropped.
+struct SignalMask(u64);
+
+impl SignalMask {
+    fn block_all() -> io::Result<Self> {
+        let all = u64::MAX;
+        let mut before = 0_u64;
+        // The C library's own call leaves out its two internal signals, whose handlers must not run either.
+        // SAFETY: both pointers are to 8 bytes, as the size says.
+        let result = unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, SIGSET)
+        };
+        if result == 0 { Ok(Self(before)) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for SignalMask {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<u64>();
+        // SAFETY: the new mask is 8 bytes, as the size says; the old one is not asked for.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const self.0, none, SIGSET);
+        }
+    }
+}
+
+/// Clones; the child runs [`child`] on `prepared`. Answers the child's pid or a negative errno.
+///
+/// # Safety
+/// `clone` must describe a stack and have `CLONE_VM | CLONE_VFORK`; `prepared` must be valid until it returns.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(clone: *const CloneArgs, prepared: *mut Prepared) -> i64 {
+    let result: i64;
+    // SAFETY: the kernel preserves all registers but rax, rcx and r11. The child starts with a stack pointer
+    // at the end of its own stack, which is aligned, and never comes past the call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call {child}",
+            "ud2",
+            "2:",
+            child = sym child,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") clone,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") prepared,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// See the other architecture's.
+///
+/// # Safety
+/// As there.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3(clone: *const CloneArgs, prepared: *mut Prepared) -> i64 {
+    let result: i64;
+    // SAFETY: the kernel preserves all registers but x0. The child starts with a stack pointer at the end of
+    // its own stack, which is aligned, and never comes past the call.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "bl {child}",
+            "brk #1",
+            "2:",
+            child = sym child,
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") clone => result,
+            in("x1") size_of::<CloneArgs>(),
+            in("x20") prepared,
+            lateout("x30") _,
+        );
+    }
+    result
+}
+
+/// `struct sigaction` as the kernel has it; all zero: the default action.
+#[repr(C)]
+struct DefaultAction([u64; 4]);
+
+/// The child, from clone to exec. See the rules on top of this file.
+///
+/// # Safety
+/// Runs on a stack of its own in a process of its own; `prepared` is valid.
+unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
+    // SAFETY: valid by contract; the parent waits, so nobody else touches it.
+    let prepared = unsafe { &mut *prepared };
+    let action = DefaultAction([0; 4]);
+    let none = std::ptr::null_mut::<DefaultAction>();
+    for signal in 1..=SIGNALS {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the action is as large as the kernel's structure; the handlers are this process's own.
+        let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, none, SIGSET) };
+        if result != 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Signals) };
+        }
+    }
+    let mask = 0_u64;
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: the mask is 8 bytes, as the size says. Handlers are gone by now.
+    let result =
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, none, SIGSET) };
+    if result != 0 {
+        // SAFETY: see `give_up`.
+        unsafe { give_up(prepared, Stage::Signals) };
+    }
+    // A session of its own: no terminal's signals. Fails only for the leader of a group, which a child is not.
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_setsid) };
+    let mut number = 0;
+    while number < prepared.count {
+        // SAFETY: `count` numbers are there.
+        let source = unsafe { *prepared.descriptors.wrapping_add(number.cast_unsigned() as usize) };
+        // SAFETY: no pointers; the table of descriptors is this process's own (no CLONE_FILES).
+        let result = unsafe { libc::syscall(libc::SYS_dup3, source, number, 0) };
+        if result < 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Descriptors) };
+        }
+        number += 1;
+    }
+    // Whatever was opened without close-on-exec by anybody in the parent ends here.
+    // SAFETY: no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, prepared.count, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result != 0 {
+        // SAFETY: see `give_up`.
+        unsafe { give_up(prepared, Stage::Descriptors) };
+    }
+    // SAFETY: file and vectors were prepared by the parent and end with null pointers.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            prepared.file,
+            c"".as_ptr(),
+            prepared.args,
+            prepared.environment,
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    // SAFETY: see `give_up`.
+    unsafe { give_up(prepared, Stage::Exec) }
+}
+
+/// Tells the parent, in its own memory, and ends the child.
+///
+/// # Safety
+/// Only for the child of [`clone3`]. `errno` is the waiting parent thread's: the child shares its thread area.
+unsafe fn give_up(prepared: &mut Prepared, stage: Stage) -> ! {
+    // SAFETY: the address is that of a thread-local integer, which nobody else uses now.
+    prepared.errno = unsafe { *libc::__errno_location() };
+    // SAFETY: a valid field. Volatile, because nothing after it in this process reads it.
+    unsafe { (&raw mut prepared.stage).write_volatile(stage as i32) };
+    loop {
+        // SAFETY: ends the process; no destructors, no handlers of the parent's C library.
+        unsafe { libc::syscall(libc::SYS_exit_group, 127) };
+    }
+}
