@@ -1,0 +1,293 @@
+//! The shim's binaries: where containerd will find them, and whether all that they launch lies beside them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use super::containerd::Process;
+use super::cri::CriConfig;
+
+/// Launched by every shim, whatever its engine.
+const COMPANIONS: [&str; 2] = ["skiff-init", "skiff-pause"];
+
+/// Where containerd looks, and what is there.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Folders of containerd's `PATH`, then the one with its own executable.
+    pub searched: Vec<PathBuf>,
+    /// One entry for each shim that a handler asks for.
+    pub shims: Vec<Shim>,
+}
+
+/// One shim by its name.
+#[derive(Clone, Debug)]
+pub struct Shim {
+    /// `containerd-shim-wasmtime-v1`.
+    pub binary: String,
+    /// The file that containerd will run.
+    pub found: Option<Found>,
+}
+
+/// A file that containerd would run as a shim.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// As containerd finds it.
+    pub path: PathBuf,
+    /// Executables that ought to lie beside the file, and do not.
+    pub missing: Vec<String>,
+    /// Somebody other than root may write the file or one beside it.
+    pub loose: Vec<PathBuf>,
+}
+
+/// Looks for the shims of all of Skiff's handlers; for wasmtime's when there is no handler.
+pub fn gather(process: &Process, config: Option<&CriConfig>) -> Facts {
+    let beside = process
+        .executable
+        .as_deref()
+        .and_then(Path::parent)
+        .map(Path::to_owned);
+    let path = process
+        .environment
+        .get("PATH")
+        .map(String::as_str)
+        .unwrap_or_default();
+    let searched: Vec<PathBuf> = std::env::split_paths(path).chain(beside).collect();
+    let mut wanted: BTreeSet<(String, Option<PathBuf>)> = config
+        .into_iter()
+        .flat_map(CriConfig::skiff_handlers)
+        .filter_map(|handler| {
+            let fixed =
+                (!handler.runtime_path.is_empty()).then(|| PathBuf::from(&handler.runtime_path));
+            Some((handler.binary()?, fixed))
+        })
+        .collect();
+    if wanted.is_empty() {
+        wanted.insert(("containerd-shim-wasmtime-v1".into(), None));
+    }
+    let shims = wanted.into_iter().map(|(binary, fixed)| {
+        let found = fixed
+            .filter(|path| is_executable(path))
+            .or_else(|| find(&searched, &binary));
+        Shim {
+            found: found.map(|path| look_at(&path, &binary)),
+            binary,
+        }
+    });
+    Facts {
+        shims: shims.collect(),
+        searched,
+    }
+}
+
+fn find(folders: &[PathBuf], binary: &str) -> Option<PathBuf> {
+    folders
+        .iter()
+        .map(|folder| folder.join(binary))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The shim takes its companions from the folder of its own executable, symbolic links resolved.
+fn look_at(path: &Path, binary: &str) -> Found {
+    let file = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+    let engine = binary
+        .trim_start_matches("containerd-shim-")
+        .trim_end_matches("-v1");
+    // The shim without an engine in its name takes whatever engine the handler's options name.
+    let engine = if engine == "skiff" {
+        "wasmtime"
+    } else {
+        engine
+    };
+    let names = [
+        format!("skiff-host-{engine}"),
+        format!("skiff-compile-{engine}"),
+    ];
+    let names: Vec<String> = names
+        .into_iter()
+        .chain(COMPANIONS.map(str::to_owned))
+        .collect();
+    let missing = names
+        .iter()
+        .filter(|name| !is_executable(&folder.join(name)))
+        .cloned()
+        .collect();
+    let mut loose: Vec<PathBuf> = names
+        .iter()
+        .map(|name| folder.join(name))
+        .chain([file, folder.clone()])
+        .collect();
+    loose.retain(|path| {
+        fs::metadata(path)
+            .is_ok_and(|metadata| metadata.uid() != 0 || metadata.permissions().mode() & 0o022 != 0)
+    });
+    Found {
+        path: path.to_owned(),
+        missing,
+        loose,
+    }
+}
+
+/// One finding for each shim, or more when something is wrong with it.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    facts
+        .shims
+        .iter()
+        .flat_map(|shim| judge_one(shim, &facts.searched))
+        .collect()
+}
+
+fn judge_one(shim: &Shim, searched: &[PathBuf]) -> Vec<Finding> {
+    let id = format!("shim.{}", shim.binary);
+    let Some(found) = &shim.found else {
+        let folders: Vec<String> = searched
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        return vec![Finding::fail(
+            id,
+            format!(
+                "{} is not where containerd looks ({})",
+                shim.binary,
+                folders.join(":")
+            ),
+            "install Skiff into one of these folders (`make install PREFIX=/usr/local`), or set PATH in containerd's unit and restart it",
+        )];
+    };
+    let mut findings = Vec::new();
+    if found.missing.is_empty() {
+        findings.push(Finding::ok(
+            &id,
+            format!("{} with its engine beside it", found.path.display()),
+        ));
+    } else {
+        findings.push(Finding::fail(
+            &id,
+            format!("{} lacks {} beside it", found.path.display(), found.missing.join(", ")),
+            "install all of Skiff's binaries into one folder; if this shim is another project's, put Skiff's folder before it in containerd's PATH",
+        ));
+    }
+    if let Some(first) = found.loose.first() {
+        findings.push(Finding::fail(
+            format!("{id}.owner"),
+            format!(
+                "{} can be written by others than root, and is run as root",
+                first.display()
+            ),
+            format!("chown root:root {0} && chmod go-w {0}", first.display()),
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Status;
+    use super::*;
+
+    fn containerd(path: &str) -> Process {
+        Process {
+            pid: 1,
+            executable: Some("/nonexistent/bin/containerd".into()),
+            version: Ok(String::new()),
+            environment: BTreeMap::from([("PATH".into(), path.into())]),
+            config_file: "/etc/containerd/config.toml".into(),
+            stale: false,
+            capabilities: None,
+        }
+    }
+
+    fn install(folder: &Path, names: &[&str]) {
+        for name in names {
+            fs::write(folder.join(name), "").unwrap();
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    const ALL: [&str; 5] = [
+        "containerd-shim-wasmtime-v1",
+        "skiff-host-wasmtime",
+        "skiff-compile-wasmtime",
+        "skiff-init",
+        "skiff-pause",
+    ];
+
+    fn judged(folder: &Path) -> Vec<(String, Status, String)> {
+        let facts = gather(&containerd(&folder.display().to_string()), None);
+        judge(&facts)
+            .into_iter()
+            .map(|finding| (finding.id, finding.status, finding.finding))
+            .collect()
+    }
+
+    /// Needs root: the files it makes must be root's.
+    #[test]
+    fn a_whole_installation_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), &ALL);
+        let judged = judged(folder.path());
+        assert_eq!(judged.len(), 1, "{judged:?}");
+        assert_eq!(judged[0].1, Status::Ok, "{judged:?}");
+    }
+
+    #[test]
+    fn each_missing_binary_is_named() {
+        for missing in ALL {
+            let folder = tempfile::tempdir().unwrap();
+            install(folder.path(), &ALL);
+            fs::remove_file(folder.path().join(missing)).unwrap();
+            let judged = judged(folder.path());
+            assert_eq!(judged[0].1, Status::Fail, "{judged:?}");
+            assert!(judged[0].2.contains(missing), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_writable_engine_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), &ALL);
+        fs::set_permissions(
+            folder.path().join("skiff-host-wasmtime"),
+            fs::Permissions::from_mode(0o777),
+        )
+        .unwrap();
+        let judged = judged(folder.path());
+        assert!(
+            judged
+                .iter()
+                .any(|(id, status, _)| id.ends_with(".owner") && *status == Status::Fail),
+            "{judged:?}"
+        );
+    }
+
+    #[test]
+    fn companions_lie_beside_the_file_behind_the_link() {
+        let (real, links) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        install(
+            real.path(),
+            &[
+                "containerd-shim-skiff-v1",
+                "skiff-host-wasmtime",
+                "skiff-compile-wasmtime",
+                "skiff-init",
+                "skiff-pause",
+            ],
+        );
+        std::os::unix::fs::symlink(
+            real.path().join("containerd-shim-skiff-v1"),
+            links.path().join("containerd-shim-wasmtime-v1"),
+        )
+        .unwrap();
+        let judged = judged(links.path());
+        assert_eq!(judged[0].1, Status::Ok, "{judged:?}");
+    }
+}
