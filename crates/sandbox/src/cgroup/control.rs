@@ -1,0 +1,157 @@
+//! What is done to the processes of a cgroup: listed, killed, frozen, watched for lack of memory.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::EventfdFlags;
+use rustix::process::{Pid, Signal};
+
+use super::directory::{children, read, write};
+use super::{Cgroup, CgroupError};
+
+/// Rounds of killing without `cgroup.kill`: a process that was being forked is met in the next.
+const KILL_ROUNDS: usize = 10;
+
+/// How long a cgroup may take to freeze: 1 ms each.
+const FREEZE_POLLS: usize = 500;
+
+impl Cgroup {
+    /// Process ids in the cgroup and below it, each once. Empty if it is gone.
+    ///
+    /// # Errors
+    /// A list cannot be read.
+    pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
+        let mut pids = Vec::new();
+        if let Some(path) = self.paths().next() {
+            collect(path, &mut pids)?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Kills every process of the cgroup and below it. Does not wait for their end.
+    ///
+    /// One write where there is a unified tree and a kernel from 5.14 on; else the cgroup is frozen, so
+    /// that no process can fork or give its id to another, and each process is sent the signal.
+    ///
+    /// # Errors
+    /// The kernel refuses, or processes are born faster than they are killed.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        if let Some(unified) = &self.unified {
+            match write(&unified.join("cgroup.kill"), "1") {
+                Ok(()) => return Ok(()),
+                // The file is missing in older kernels, and with the whole cgroup.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(CgroupError::io("kill the processes of", unified)(error)),
+            }
+        }
+        let freezer = self.directory("freezer").map(|directory| directory.join("freezer.state"));
+        for _ in 0..KILL_ROUNDS {
+            if let Some(freezer) = freezer.as_deref().filter(|file| file.exists()) {
+                write(freezer, "FROZEN").map_err(CgroupError::io("freeze", freezer))?;
+            }
+            let pids = self.pids();
+            for pid in pids.iter().flatten().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+                // Gone already: what was wanted.
+                if let Err(error) = rustix::process::kill_process(pid, Signal::KILL) {
+                    log::debug!("could not kill {pid:?}: {error}");
+                }
+            }
+            // A frozen process of v1 takes the signal when it thaws.
+            if let Some(freezer) = freezer.as_deref().filter(|file| file.exists()) {
+                write(freezer, "THAWED").map_err(CgroupError::io("thaw", freezer))?;
+            }
+            if pids?.is_empty() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Stops all processes of the cgroup until [`Cgroup::thaw`]. Waits until they stand still.
+    ///
+    /// # Errors
+    /// There is no freezer, or a process does not stop within half a second.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.set_frozen(true)
+    }
+
+    /// Lets frozen processes go on.
+    ///
+    /// # Errors
+    /// There is no freezer.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
+        let operation = if frozen { "freeze" } else { "thaw" };
+        let (file, value, state, wanted) = if let Some(freezer) = self.directory("freezer") {
+            let file = freezer.join("freezer.state");
+            let word = if frozen { "FROZEN" } else { "THAWED" };
+            (file.clone(), word, file, word)
+        } else if let Some(unified) = &self.unified {
+            let (value, wanted) = if frozen { ("1", "frozen 1") } else { ("0", "frozen 0") };
+            (unified.join("cgroup.freeze"), value, unified.join("cgroup.events"), wanted)
+        } else {
+            let field = "pausing a container";
+            return Err(CgroupError::NoController { field, controller: "freezer".to_owned() });
+        };
+        for _ in 0..FREEZE_POLLS {
+            // Written each time: v1 may have stopped half way, at a process that was being forked.
+            write(&file, value).map_err(CgroupError::io(operation, &file))?;
+            if read(&state).map_err(CgroupError::io("read", &state))?.lines().any(|line| line == wanted) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        if frozen {
+            write(&file, if value == "1" { "0" } else { "THAWED" }).map_err(CgroupError::io("thaw", &file))?;
+        }
+        Err(CgroupError::io(operation, &file)(ErrorKind::TimedOut.into()))
+    }
+
+    /// How many processes of the cgroup the kernel has killed for lack of memory.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
+        let Some(directory) = self.directory("memory") else { return Ok(0) };
+        let file = directory.join("memory.oom_control");
+        let text = read(&file).map_err(CgroupError::io("read", &file))?;
+        Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0))
+    }
+
+    /// A non-blocking eventfd that becomes readable each time the cgroup runs out of memory, and when it is
+    /// removed. `None` without a memory controller.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn oom_events(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(directory) = self.directory("memory") else { return Ok(None) };
+        let control = directory.join("memory.oom_control");
+        let watched = std::fs::File::open(&control).map_err(CgroupError::io("open", &control))?;
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| CgroupError::io("make an eventfd for", &control)(error.into()))?;
+        let register = directory.join("cgroup.event_control");
+        write(&register, &format!("{} {}", event.as_raw_fd(), watched.as_raw_fd()))
+            .map_err(CgroupError::io("write", register))?;
+        Ok(Some(event))
+    }
+}
+
+fn collect(path: &Path, pids: &mut Vec<u32>) -> Result<(), CgroupError> {
+    let file = path.join("cgroup.procs");
+    match read(&file) {
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
+        // ENODEV: the directory was removed while the file was open.
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        Err(error) => return Err(CgroupError::io("read", file)(error)),
+    }
+    children(path).iter().try_for_each(|child| collect(child, pids))
+}

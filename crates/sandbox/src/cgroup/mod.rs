@@ -1,0 +1,108 @@
+//! A container's cgroup: made with its limits, joined at birth, killed, measured, removed.
+//!
+//! Called by the shim (containers) and by the cache (compile workers). A container has one directory in
+//! every hierarchy of cgroup v1 that the node has mounted, and one in the unified tree of a hybrid node,
+//! which has no controllers there but can kill a whole cgroup with one write.
+//! What to write where is decided by [`crate::spec::blueprint`], without I/O; here it is written.
+//! cgroup v2 has its place in [`Layout`], and is refused by [`Layout::supported`] until its limits are done.
+
+use std::io;
+use std::path::PathBuf;
+
+pub use directory::Cgroup;
+pub use layout::{Hierarchy, Layout, Mode};
+pub use plan::{CgroupPlan, Check, Setting};
+pub use stats::{
+    BlkioEntry, BlkioStats, CpuStats, HugetlbStats, MemoryStats, MemoryUsage, PidsStats, Stats,
+};
+
+mod control;
+mod directory;
+mod layout;
+mod plan;
+mod stats;
+
+/// What failed, on which file.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The node's cgroups could not be found out.
+    #[error("could not read the node's cgroup layout from {file}")]
+    Layout {
+        /// The file of `/proc`.
+        file: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of `/proc` that makes no sense.
+    #[error("{file} has a line that is not understood: {line}")]
+    Parse {
+        /// The file of `/proc`.
+        file: &'static str,
+        /// The line.
+        line: String,
+    },
+    /// The node has no cgroups, or only those of v2.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// A path that leads elsewhere.
+    #[error("the cgroup path {path:?} has a component `..`: name the cgroup directly")]
+    Path {
+        /// The path of the plan.
+        path: String,
+    },
+    /// A setting for a controller that is not there.
+    #[error("{field} asks for the cgroup controller {controller}, which is not mounted on this node")]
+    NoController {
+        /// The field of the spec.
+        field: &'static str,
+        /// The controller.
+        controller: String,
+    },
+    /// A setting that the kernel refused.
+    #[error("could not set {field}: writing {value:?} to {} was refused", file.display())]
+    Setting {
+        /// The field of the spec.
+        field: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What was written.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A setting that the kernel took, and changed.
+    #[error("could not set {field}: {} became {got} instead of {wanted}, which is the nearest that the kernel allows", file.display())]
+    Clamped {
+        /// The field of the spec.
+        field: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What was written.
+        wanted: String,
+        /// What is there.
+        got: String,
+    },
+    /// Any other failure.
+    #[error("could not {operation} {}", file.display())]
+    Io {
+        /// What was done: `create`, `read`, `open`, `remove`.
+        operation: &'static str,
+        /// The file or directory.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CgroupError {
+    fn io(operation: &'static str, file: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let file = file.into();
+        move |source| Self::Io { operation, file, source }
+    }
+}
+
+#[cfg(test)]
+mod tests;
