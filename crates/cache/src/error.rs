@@ -50,6 +50,14 @@ pub enum CacheError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The entry alone is larger than the cache may be.
+    #[error("the code is {bytes} bytes large, more than the whole cache may hold ({limit})")]
+    TooLarge {
+        /// The entry.
+        bytes: u64,
+        /// The cache.
+        limit: u64,
+    },
     /// Someone spoils the entry again and again while it is being published.
     #[error("could not publish {path}: what lies there is not valid, however often it is replaced")]
     Contested {

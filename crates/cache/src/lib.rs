@@ -16,16 +16,24 @@
 //! it for writing. This crate does not know how code is made.
 #![forbid(unsafe_code)]
 
+mod directory;
 mod error;
 mod key;
 mod listing;
 mod lock;
 mod publish;
+mod quarantine;
+mod secret;
+mod settings;
 mod store;
+mod temporary;
+mod trailer;
 
 pub use error::CacheError;
 pub use key::{Key, KeyParts};
 pub use listing::{Listed, Prune, Pruned, Verdict};
 pub use lock::{KeyLock, SlotLock};
 pub use publish::Publication;
-pub use store::{About, Cache, Entry, Kind, Settings};
+pub use quarantine::Quarantined;
+pub use settings::{DEFAULT_DIRECTORY, DEFAULT_LIMIT, Settings};
+pub use store::{About, Cache, Entry, Kind};
