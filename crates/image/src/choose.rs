@@ -9,7 +9,18 @@
 
 use std::collections::HashMap;
 
-use crate::view::{ImageView, Layer};
+use crate::view::{ANNOTATION_TITLE, CONFIG_ARTIFACT, ImageView, LAYER_WASM, Layer};
+
+/// Annotation of crun: how the image is built. Ours to narrow by: `compat` means "Wasm or nothing",
+/// `compat-smart` what no annotation means, too: look at the file.
+pub const ANNOTATION_VARIANT: &str = "module.wasm.image/variant";
+/// Annotation of crun: which handler runs the container. `wasm` or the engine's own name means "Wasm
+/// or nothing"; another engine's name is refused, since the RuntimeClass has chosen.
+pub const ANNOTATION_HANDLER: &str = "run.oci.handler";
+
+/// Annotations reach a container's `config.json` from `ctr run --annotation`, and from a pod only when
+/// containerd's runtime table lists them in `pod_annotations`.
+pub type Annotations = HashMap<String, String>;
 
 /// What is asked for. All of it comes from the container's `config.json`, but the engine.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +28,7 @@ pub struct Request<'a> {
     /// `process.args`.
     pub args: &'a [String],
     /// `annotations`; none is the same as an empty map.
-    pub annotations: Option<&'a HashMap<String, String>>,
+    pub annotations: Option<&'a Annotations>,
     /// The engine of the runtime type: `wasmtime`, `wasmedge`…
     pub engine: &'a str,
 }
@@ -65,7 +76,7 @@ pub const HEAD_BYTES: usize = 16;
 pub enum Choice {
     /// A module or component.
     Module(Module),
-    /// A Linux program at this path. This release has no place to run it: [`Choice::linux_refusal`].
+    /// A Linux program at this path. This release does not run it: [`linux_refusal`] has the sentence.
     LinuxProgram {
         /// Its path in the root.
         path: String,
@@ -114,26 +125,436 @@ pub enum Step {
 
 impl Content {
     /// Tells by the first [`HEAD_BYTES`] bytes (fewer only if the file is shorter).
+    ///
+    /// Whatever begins like Wasm is called Wasm, also when it is cut short or of an unknown version: the
+    /// compile worker, which validates it, has the better sentence.
     pub fn of(head: &[u8]) -> Self {
-        let _ = head;
-        Self::Other
+        match head {
+            [] => Self::Empty,
+            // The preamble's fourth half-word is the layer: 0 core, 1 component.
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::Component,
+            [0, b'a', b's', b'm', ..] => Self::Module,
+            [0x7f, b'E', b'L', b'F', ..] => Self::Elf,
+            [b'#', b'!', ..] => Self::Script,
+            _ if is_text(head) => Self::Text,
+            _ => Self::Other,
+        }
     }
 }
 
-/// The paths at which the entrypoint may lie in the root, in order: absolute, without `.` and `..`.
+/// Whether a file's beginning is UTF-8 without control characters. A character may be cut at the end.
+fn is_text(head: &[u8]) -> bool {
+    let text = match str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.is_empty()
+        && !text
+            .chars()
+            .any(|c| c.is_control() && !c.is_ascii_whitespace())
+}
+
+/// The paths at which the entrypoint may lie in the root, in order; absolute, `.` and `..` taken out by
+/// name. A path with a slash is relative to the working directory; a bare name is looked for in the
+/// directories of the container's `PATH`, then in the working directory, as runwasi does.
 pub fn candidates(args: &[String], working_directory: &str, environment: &[String]) -> Vec<String> {
-    let _ = (args, working_directory, environment);
-    Vec::new()
+    let path = entrypoint(args).path;
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let here = absolute("/", working_directory);
+    if path.contains('/') {
+        return vec![absolute(&here, path)];
+    }
+    let mut found = Vec::new();
+    let path_variable = environment
+        .iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix("PATH="));
+    let directories = path_variable
+        .unwrap_or_default()
+        .split(':')
+        .filter(|directory| !directory.is_empty());
+    for directory in directories
+        .map(|directory| absolute(&here, directory))
+        .chain([here.clone()])
+    {
+        let candidate = absolute(&directory, path);
+        if !found.contains(&candidate) {
+            found.push(candidate);
+        }
+    }
+    found
 }
 
-/// Decides by what lies in the root, without the image.
+/// Which of the container's mounts a path lies in: its index and the path inside it (no leading slash;
+/// empty for the mount itself, as with a mounted single file). `None` means the root.
+///
+/// Mounts are attached in order, so the last one that covers the path is the one that is seen, also when
+/// an earlier one lies deeper. Destinations are taken by name, as the spec has them.
+pub fn covering_mount<'a>(
+    path: &str,
+    destinations: impl IntoIterator<Item = &'a str>,
+) -> Option<(usize, String)> {
+    let path = absolute("/", path);
+    let mut seen = None;
+    for (index, destination) in destinations.into_iter().enumerate() {
+        let destination = absolute("/", destination);
+        if let Some(rest) = path.strip_prefix(destination.trim_end_matches('/'))
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            seen = Some((index, rest.trim_start_matches('/').to_owned()));
+        }
+    }
+    seen
+}
+
+/// Joins by name: `..` goes up, never above `/`.
+fn absolute(base: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let base = if path.starts_with('/') { "" } else { base };
+    for part in base.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Decides by what lies in the root, without the image: a Wasm file at the entrypoint's path is the
+/// module. Anything else asks the image, which may hold the module in a layer.
+///
+/// runwasi takes the layers of a Wasm image even when a Wasm file lies at the entrypoint's path. In a
+/// Wasm image that file can only be one that the pod mounted there or that was packed beside the layer
+/// under the entrypoint's very name: naming it is meant.
 pub fn choose_in_root(request: &Request<'_>, probe: &Probe) -> Step {
-    let _ = (request, probe);
-    Step::AskImage
+    if let Err(refusal) = wasm_only(request) {
+        return Step::Decided(Choice::Refused(refusal));
+    }
+    let entrypoint = entrypoint(request.args);
+    if entrypoint.function == Some("") {
+        return Step::Decided(Choice::Refused(Refusal(format!(
+            "entrypoint {} names no function after its '#'; write path#function, or leave the '#' out",
+            quoted(request.args.first().map_or("", String::as_str))
+        ))));
+    }
+    match probe {
+        Probe::Found {
+            path,
+            content: Content::Module | Content::Component,
+        } => Step::Decided(file(path, &entrypoint)),
+        Probe::Found {
+            path,
+            content: Content::Text,
+        } if path.ends_with(".wat") => Step::Decided(file(path, &entrypoint)),
+        Probe::Found { .. } | Probe::Absent => Step::AskImage,
+    }
 }
 
-/// Decides with the image at hand.
+/// Decides with the image at hand. Whatever [`choose_in_root`] decided stays so.
+///
+/// Wasm layers count when the config's architecture is `wasm` (runwasi's rule), and in an artifact,
+/// whose config is none of an image. A single Wasm layer is taken whatever `args[0]` says, as runwasi does;
+/// of several, `args[0]` names one by title, by file name or by digest.
 pub fn choose(request: &Request<'_>, probe: &Probe, image: &ImageView) -> Choice {
-    let _ = (request, probe, image);
-    Choice::Refused(Refusal("not yet".to_owned()))
+    if let Step::Decided(choice) = choose_in_root(request, probe) {
+        return choice;
+    }
+    let entrypoint = entrypoint(request.args);
+    let mut layers: Vec<&Layer> = Vec::new();
+    for layer in image.wasm_layers() {
+        if !layers
+            .iter()
+            .any(|known| known.digest == layer.digest && known.title == layer.title)
+        {
+            layers.push(layer);
+        }
+    }
+    let usable = image.architecture == "wasm" || !image.has_image_config();
+    if usable && !layers.is_empty() {
+        return match one_layer(entrypoint.path, &layers, image) {
+            Ok(layer) => Choice::Module(Module {
+                source: Source::Layer(layer.clone()),
+                function: entrypoint.named_function(),
+                name: layer
+                    .title
+                    .clone()
+                    .unwrap_or_else(|| layer.digest.as_str().to_owned()),
+            }),
+            Err(refusal) => Choice::Refused(refusal),
+        };
+    }
+    match wasm_only(request) {
+        Ok(wasm_only) => without_layers(request, probe, image, wasm_only, !layers.is_empty()),
+        Err(refusal) => Choice::Refused(refusal),
+    }
 }
+
+/// The sentence for a [`Choice::LinuxProgram`], which this release does not run.
+pub fn linux_refusal(path: &str) -> Refusal {
+    Refusal(format!(
+        "entrypoint {} is a Linux program, and this release of Skiff runs WebAssembly only; \
+         use a RuntimeClass of a Linux runtime for it",
+        quoted(path)
+    ))
+}
+
+/// `args[0]`, taken apart at its first `#`.
+#[derive(Clone, Copy)]
+struct Entrypoint<'a> {
+    path: &'a str,
+    function: Option<&'a str>,
+}
+
+fn entrypoint(args: &[String]) -> Entrypoint<'_> {
+    let first = args.first().map_or("", String::as_str);
+    match first.split_once('#') {
+        Some((path, function)) => Entrypoint {
+            path,
+            function: Some(function),
+        },
+        None => Entrypoint {
+            path: first,
+            function: None,
+        },
+    }
+}
+
+impl Entrypoint<'_> {
+    /// `_start` is the default's name in core modules, and what runwasi calls it in components, too.
+    fn named_function(self) -> Option<String> {
+        self.function
+            .filter(|function| *function != "_start")
+            .map(str::to_owned)
+    }
+}
+
+fn file(path: &str, entrypoint: &Entrypoint<'_>) -> Choice {
+    Choice::Module(Module {
+        source: Source::File {
+            path: path.to_owned(),
+        },
+        function: entrypoint.named_function(),
+        name: path.to_owned(),
+    })
+}
+
+/// Reads the annotations: whether anything but Wasm is excluded.
+fn wasm_only(request: &Request<'_>) -> Result<bool, Refusal> {
+    let annotation = |name: &str| {
+        request
+            .annotations
+            .and_then(|all| all.get(name))
+            .map_or("", String::as_str)
+    };
+    let by_variant = match annotation(ANNOTATION_VARIANT) {
+        "" | "compat-smart" => false,
+        "compat" => true,
+        other => {
+            return Err(Refusal(format!(
+                "annotation {ANNOTATION_VARIANT} is {}; it can be compat or compat-smart",
+                quoted(other)
+            )));
+        }
+    };
+    let by_handler = match annotation(ANNOTATION_HANDLER) {
+        "" => false,
+        "wasm" => true,
+        handler if handler == request.engine => true,
+        other => {
+            return Err(Refusal(format!(
+                "annotation {ANNOTATION_HANDLER} asks for {}, but the RuntimeClass of this container runs {}; \
+                 leave the annotation out, or use a RuntimeClass of that handler",
+                quoted(other),
+                request.engine
+            )));
+        }
+    };
+    Ok(by_variant || by_handler)
+}
+
+/// The layer that `path` names.
+fn one_layer<'a>(
+    path: &str,
+    layers: &[&'a Layer],
+    image: &ImageView,
+) -> Result<&'a Layer, Refusal> {
+    let digest = path.strip_prefix("sha256:");
+    if let ([only], None) = (layers, digest) {
+        return Ok(only);
+    }
+    let by_name = |name: &dyn Fn(&str) -> bool| -> Vec<&'a Layer> {
+        layers
+            .iter()
+            .copied()
+            .filter(|layer| layer.title.as_deref().is_some_and(name))
+            .collect()
+    };
+    let mut matches = if let Some(hex) = digest {
+        // Twelve digits is what tools print of a digest; fewer would match by chance.
+        layers
+            .iter()
+            .copied()
+            .filter(|layer| hex.len() >= 12 && layer.digest.hex().starts_with(hex))
+            .collect()
+    } else {
+        by_name(&|title| !path.is_empty() && absolute("/", title) == absolute("/", path))
+    };
+    if matches.is_empty() && digest.is_none() {
+        matches =
+            by_name(&|title| !file_name(path).is_empty() && file_name(title) == file_name(path));
+    }
+    matches.dedup_by(|a, b| a.digest == b.digest);
+    match matches.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Refusal(format!(
+            "entrypoint {} names none of the {} Wasm layers of {}; name one by its title or digest: {}",
+            quoted(path),
+            layers.len(),
+            image_name(image),
+            list(layers)
+        ))),
+        several => Err(Refusal(format!(
+            "entrypoint {} names {} Wasm layers of {}; name one by its digest: {}",
+            quoted(path),
+            several.len(),
+            image_name(image),
+            list(several)
+        ))),
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+fn list(layers: &[&Layer]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<String> = layers
+        .iter()
+        .take(SHOWN)
+        .map(|layer| match &layer.title {
+            Some(title) => format!("{} ({})", quoted(title), layer.digest),
+            None => layer.digest.to_string(),
+        })
+        .collect();
+    if layers.len() > SHOWN {
+        names.push(format!("and {} more", layers.len() - SHOWN));
+    }
+    names.join(", ")
+}
+
+/// The root decides, but holds no Wasm at the entrypoint's path.
+fn without_layers(
+    request: &Request<'_>,
+    probe: &Probe,
+    image: &ImageView,
+    wasm_only: bool,
+    ignored_layers: bool,
+) -> Choice {
+    let refused = |sentence: String| Choice::Refused(Refusal(sentence));
+    let name = image_name(image);
+    let (path, content) = match probe {
+        Probe::Found { path, content } => (path, *content),
+        Probe::Absent if ignored_layers => {
+            return refused(format!(
+                "{name} has Wasm layers, but its config says architecture {}, where layers are no modules, and \
+                 entrypoint {} is not a file in it; build it with architecture wasm",
+                quoted(&image.architecture),
+                quoted(entrypoint(request.args).path)
+            ));
+        }
+        Probe::Absent if image.config_type == CONFIG_ARTIFACT || image.architecture == "wasm" => {
+            return refused(format!(
+                "{name} is made for Wasm, but has no layer of type {LAYER_WASM} (a module, titled by {ANNOTATION_TITLE}) and no file at entrypoint {}; \
+                 its layers are {}",
+                quoted(entrypoint(request.args).path),
+                media_types(image)
+            ));
+        }
+        Probe::Absent if entrypoint(request.args).path.is_empty() => {
+            return refused(format!(
+                "container has no entrypoint, and {name} has no Wasm layers; give it a command that names a module"
+            ));
+        }
+        Probe::Absent => {
+            return refused(format!(
+                "entrypoint {} is no file in {name}, and there are no Wasm layers",
+                quoted(entrypoint(request.args).path)
+            ));
+        }
+    };
+    let shown = quoted(path);
+    let claims_wasm = [".wasm", ".cwasm", ".wat"]
+        .iter()
+        .any(|suffix| path.ends_with(suffix));
+    match content {
+        Content::Elf if claims_wasm => refused(format!(
+            "entrypoint {shown} is native code (ELF) under the name of a module; only WebAssembly is taken from images, \
+             and compiled on the node"
+        )),
+        Content::Script if claims_wasm => refused(format!(
+            "entrypoint {shown} is a script (#!) under the name of a module, not WebAssembly"
+        )),
+        Content::Elf | Content::Script if wasm_only => refused(format!(
+            "entrypoint {shown} is a Linux program, but the container's annotations ({ANNOTATION_VARIANT}, \
+             {ANNOTATION_HANDLER}) say that it is WebAssembly"
+        )),
+        Content::Elf | Content::Script => Choice::LinuxProgram { path: path.clone() },
+        Content::Empty => refused(format!(
+            "entrypoint {shown} is an empty file, not WebAssembly"
+        )),
+        Content::NotAFile => refused(format!("entrypoint {shown} is not a regular file")),
+        Content::Text => refused(format!(
+            "entrypoint {shown} is a text file; WebAssembly text is taken from names that end in .wat"
+        )),
+        Content::Module | Content::Component | Content::Other => refused(format!(
+            "entrypoint {shown} is neither WebAssembly nor a program"
+        )),
+    }
+}
+
+fn image_name(image: &ImageView) -> String {
+    if image.name.is_empty() {
+        return "the container's root (it has no image)".to_owned();
+    }
+    format!("image {}", quoted(&image.name))
+}
+
+fn media_types(image: &ImageView) -> String {
+    let mut types: Vec<&str> = image
+        .layers
+        .iter()
+        .map(|layer| layer.media_type.as_str())
+        .collect();
+    types.dedup();
+    types.truncate(8);
+    if types.is_empty() {
+        "none".to_owned()
+    } else {
+        types
+            .iter()
+            .map(|t| quoted(t))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Quoted for a sentence: escaped, and cut, since an argument can be a megabyte long.
+fn quoted(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

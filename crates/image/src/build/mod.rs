@@ -164,3 +164,13 @@ pub fn inspect_file(path: &Path) -> Result<ImageFacts, BuildError> {
     let _ = path;
     Err(BuildError::Pending)
 }
+
+/// The facts and the binary form of each module of an OCI archive, or of a bare `.wasm`/`.wat` file: Wasm layers,
+/// and Wasm files of tar layers, each digest once. For `skiff cache warm`, which compiles them ahead.
+///
+/// # Errors
+/// As [`inspect_file`].
+pub fn modules_of_file(path: &Path) -> Result<Vec<(ModuleFacts, Vec<u8>)>, BuildError> {
+    let _ = path;
+    Err(BuildError::Pending)
+}
