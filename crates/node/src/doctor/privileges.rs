@@ -94,6 +94,12 @@ pub fn own() -> u64 {
     of_process("self").unwrap_or(0)
 }
 
+/// Whether this process may make mounts, which opening the cache takes (its entries are handed out through a
+/// read-only mount).
+pub fn may_mount() -> bool {
+    own() & bit("SYS_ADMIN") != 0
+}
+
 /// The effective capabilities of the process of which `/proc/<pid>/status` tells.
 pub(super) fn of_process(pid: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

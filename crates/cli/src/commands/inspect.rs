@@ -1,0 +1,128 @@
+//! `skiff inspect`: what a module or an image holds.
+
+use serde::Serialize;
+use skiff_image::build::{self, EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
+
+use crate::Outcome;
+use crate::arguments::Inspect;
+use crate::compiled::Node;
+use crate::output::Output;
+use crate::quantity;
+use crate::target::Target;
+
+/// The JSON document: the image's facts, and of each module whether its code is here.
+#[derive(Serialize)]
+struct Document<'a> {
+    name: Option<&'a str>,
+    digest: &'a str,
+    entries: Vec<EntryDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct EntryDocument<'a> {
+    platform: &'a str,
+    digest: &'a str,
+    config_type: &'a str,
+    entrypoint: &'a [String],
+    layers: &'a [LayerFacts],
+    modules: Vec<ModuleDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct ModuleDocument<'a> {
+    #[serde(flatten)]
+    facts: &'a ModuleFacts,
+    /// Null when this node's cache cannot be asked.
+    compiled: Option<bool>,
+}
+
+pub(crate) fn run(arguments: &Inspect, output: &Output) -> anyhow::Result<Outcome> {
+    let target = Target::find(&arguments.target, &arguments.place)?;
+    let facts = build::inspect_file(target.path())?;
+    let node = Node::of_this_machine();
+    if output.json() {
+        output.document(&document(&facts, &node))?;
+    } else {
+        print(&facts, &node, output)?;
+    }
+    Ok(Outcome::Well)
+}
+
+fn document<'a>(facts: &'a ImageFacts, node: &Node) -> Document<'a> {
+    let module = |facts: &'a ModuleFacts| ModuleDocument {
+        facts,
+        compiled: node.has(&facts.digest),
+    };
+    let entry = |entry: &'a EntryFacts| EntryDocument {
+        platform: &entry.platform,
+        digest: &entry.digest,
+        config_type: &entry.config_type,
+        entrypoint: &entry.entrypoint,
+        layers: &entry.layers,
+        modules: entry.modules.iter().map(module).collect(),
+    };
+    Document {
+        name: facts.name.as_deref(),
+        digest: &facts.digest,
+        entries: facts.entries.iter().map(entry).collect(),
+    }
+}
+
+fn print(facts: &ImageFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
+    if let Some(name) = &facts.name {
+        output.text(&format!("{name}  {}", facts.digest))?;
+    }
+    for entry in &facts.entries {
+        if !entry.platform.is_empty() {
+            output.text(&format!("\n{}  {}", entry.platform, entry.digest))?;
+        }
+        if !entry.entrypoint.is_empty() {
+            output.text(&format!("  runs     {}", entry.entrypoint.join(" ")))?;
+        }
+        for layer in &entry.layers {
+            let title = layer
+                .title
+                .as_deref()
+                .map(|title| format!("  {title}"))
+                .unwrap_or_default();
+            output.text(&format!(
+                "  layer    {}  {}{title}",
+                layer.media_type,
+                quantity::bytes(layer.bytes)
+            ))?;
+        }
+        for module in &entry.modules {
+            print_module(module, node, output)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_module(module: &ModuleFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
+    output.text(&format!(
+        "  {:<8} {}  {}",
+        module.kind,
+        module.name,
+        quantity::bytes(module.bytes)
+    ))?;
+    let line = |label: &str, text: &str| output.text(&format!("    {label:<9} {text}"));
+    line("digest", &module.digest)?;
+    line("system", &module.os)?;
+    if let Some(world) = &module.world {
+        line("world", world)?;
+    }
+    for (index, import) in module.imports.iter().enumerate() {
+        line(if index == 0 { "imports" } else { "" }, import)?;
+    }
+    for (index, export) in module.exports.iter().enumerate() {
+        line(if index == 0 { "exports" } else { "" }, export)?;
+    }
+    let compiled = match node.has(&module.digest) {
+        Some(true) => "on this node".to_owned(),
+        Some(false) => {
+            "not on this node; the first start compiles it, or `skiff cache warm` does".to_owned()
+        }
+        None => format!("not known: {}", node.reason()),
+    };
+    line("compiled", &compiled)
+}

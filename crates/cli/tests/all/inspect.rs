@@ -1,0 +1,119 @@
+//! `skiff inspect`: modules, text and components, and files that are none.
+
+use crate::harness::{Place, fields};
+
+#[test]
+fn a_module_is_shown_with_imports_and_exports() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    let shown = place.skiff(&["inspect", "hello.wasm"]).well();
+    for part in [
+        "module",
+        "hello.wasm",
+        "sha256:",
+        "wasi_snapshot_preview1.proc_exit",
+        "_start",
+        "memory",
+        "not on this node",
+    ] {
+        assert!(shown.contains(part), "no {part} in {shown}");
+    }
+}
+
+#[test]
+fn text_is_shown_as_what_it_becomes() {
+    let place = Place::new();
+    place.file("hello.wat", br#"(module (func (export "_start")))"#);
+    assert!(
+        place
+            .skiff(&["inspect", "hello.wat"])
+            .well()
+            .contains("_start")
+    );
+}
+
+#[test]
+fn a_component_is_told_from_a_module() {
+    let place = Place::new();
+    place.file("empty.wat", b"(component)");
+    let (code, document) = place.json(&["inspect", "empty.wat"]);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!(document["entries"][0]["modules"][0]["kind"], "component");
+}
+
+#[test]
+fn the_document_keeps_its_shape() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    place
+        .skiff(&["build", "hello.wasm", "-o", "hello.tar"])
+        .well();
+    let (code, document) = place.json(&["inspect", "hello.tar"]);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!(fields(&document), ["digest", "entries", "name"]);
+    let entry = &document["entries"][0];
+    assert_eq!(
+        fields(entry),
+        [
+            "config_type",
+            "digest",
+            "entrypoint",
+            "layers",
+            "modules",
+            "platform"
+        ]
+    );
+    assert_eq!(
+        fields(&entry["layers"][0]),
+        ["bytes", "digest", "media_type", "title"]
+    );
+    assert_eq!(
+        fields(&entry["modules"][0]),
+        [
+            "bytes", "compiled", "digest", "exports", "imports", "kind", "name", "os", "world"
+        ]
+    );
+    assert_eq!(entry["modules"][0]["compiled"], false);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_sentence() {
+    let place = Place::new();
+    place.file("random.wasm", b"\x01\x02\x03\x04\x05\x06\x07\x08");
+    place.file("empty.tar", b"");
+    place.file("folder/x", b"");
+    assert!(
+        place
+            .skiff(&["inspect", "random.wasm"])
+            .sentence()
+            .contains("random.wasm")
+    );
+    assert!(
+        place
+            .skiff(&["inspect", "empty.tar"])
+            .sentence()
+            .contains("empty.tar")
+    );
+    assert!(
+        place
+            .skiff(&["inspect", "./missing"])
+            .sentence()
+            .contains("there is no file")
+    );
+    assert!(
+        place
+            .skiff(&["inspect", "folder"])
+            .sentence()
+            .contains("folder")
+    );
+}
+
+#[test]
+fn an_image_without_containerd_is_a_sentence() {
+    let place = Place::new();
+    let ended = place.skiff_with(
+        &["inspect", "localhost/hello:1"],
+        &[("PATH", "/nonexistent")],
+    );
+    assert!(ended.sentence().contains("ctr is not in PATH"));
+}
