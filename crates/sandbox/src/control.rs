@@ -83,7 +83,9 @@ impl Control {
     /// # Errors
     /// As [`Control::try_receive`], and [`ControlError::TimedOut`].
     pub fn receive(&self, timeout: Duration) -> Result<Report, ControlError> {
-        if !process::wait_readable(self.socket.as_fd(), Some(timeout)).map_err(ControlError::Socket)? {
+        if !process::wait_readable(self.socket.as_fd(), Some(timeout))
+            .map_err(ControlError::Socket)?
+        {
             return Err(ControlError::TimedOut(timeout));
         }
         self.try_receive()?.ok_or(ControlError::TimedOut(timeout))
@@ -116,7 +118,9 @@ impl ChildControl {
     /// # Errors
     /// The process was not launched by [`crate::launch::launch`].
     pub fn inherited() -> Result<Self, ControlError> {
-        Ok(Self { socket: process::adopt(CONTROL_FD).map_err(ControlError::Socket)? })
+        Ok(Self {
+            socket: process::adopt(CONTROL_FD).map_err(ControlError::Socket)?,
+        })
     }
 
     /// Tells the shim. A [`Report::Failed`] that is too long is cut.
@@ -128,9 +132,20 @@ impl ChildControl {
             // Room for the variant's number and the length.
             Report::Failed(sentence) if sentence.len() > MAX_PACKET - 16 => {
                 let cut = sentence.floor_char_boundary(MAX_PACKET - 16);
-                send(self.socket.as_fd(), &Report::Failed(sentence[..cut].to_owned()))
+                send(
+                    self.socket.as_fd(),
+                    &Report::Failed(sentence[..cut].to_owned()),
+                )
             }
             report => send(self.socket.as_fd(), report),
+        }
+    }
+
+    /// Tells the shim and the container's log why the process gives up; the caller exits after it.
+    pub fn fail(&self, sentence: &str) {
+        say_last_words(sentence);
+        if let Err(error) = self.report(&Report::Failed(sentence.to_owned())) {
+            log::debug!("could not tell the shim: {error}");
         }
     }
 
@@ -178,7 +193,9 @@ fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<T>, Con
             Ok((0, _)) => return Err(ControlError::Closed),
             Ok((length, _)) => {
                 let message = postcard::from_bytes(&packet[..length]);
-                return message.map(Some).map_err(|source| ControlError::Malformed { length, source });
+                return message
+                    .map(Some)
+                    .map_err(|source| ControlError::Malformed { length, source });
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(None),
@@ -192,7 +209,9 @@ fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<T>, Con
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// There is no readable order: the process was started by hand.
-    #[error("could not read the order on descriptor {ORDER_FD}; this program is started by a Skiff shim")]
+    #[error(
+        "could not read the order on descriptor {ORDER_FD}; this program is started by a Skiff shim"
+    )]
     Read(#[source] io::Error),
     /// The order is of another kind or another version.
     #[error("the order does not fit this program; shim and program must be of the same build")]
@@ -229,4 +248,24 @@ fn read_whole(file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// An error and its causes as one line: `could not mount the volume at /data: Permission denied`.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        sentence.push_str(": ");
+        sentence.push_str(&error.to_string());
+        cause = error.source();
+    }
+    sentence
+}
+
+/// Writes a line to standard error, the container's log; a log that nobody reads is no error.
+pub fn say_last_words(line: &str) {
+    // Not `eprintln!`, which panics when the log is closed.
+    if let Err(error) = rustix::io::write(rustix::stdio::stderr(), format!("{line}\n").as_bytes()) {
+        log::debug!("could not write to standard error: {error}");
+    }
 }

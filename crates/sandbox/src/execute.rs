@@ -1,10 +1,28 @@
 //! The execution of a plan by a process on itself.
 //!
-//! Called by engine hosts, compile workers and the init program, before they do anything else.
+//! Called by engine hosts, compile workers and the init program, before they do anything else. One file for
+//! each stage: [`namespaces`] (cgroups, namespaces, their names and settings), [`tree`] (mounts, pivot,
+//! working directory), [`guest`] (what a guest's tree must not hold), [`identity`] (user, capabilities,
+//! filters) and [`check`] (the kernel's own word on the result).
+//!
+//! All that is read from or written to `/proc` goes through [`procfs`], a private handle that no image and
+//! no mount can redirect, and that is closed when the plan is executed.
 
 use std::io;
+use std::path::Path;
 
-use crate::plan::Plan;
+use rustix::fs::Mode;
+
+use crate::plan::{Namespace, Plan};
+use crate::sys::process;
+
+mod check;
+mod guest;
+mod identity;
+mod mountinfo;
+mod namespaces;
+mod procfs;
+mod tree;
 
 /// Why a plan could not be executed: what, on which object; the cause is its source.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +41,18 @@ pub enum ExecuteError {
     Refused(String),
 }
 
+impl ExecuteError {
+    /// For `map_err`: a failed step, named by what `step` gives.
+    fn step<S: Into<String>, E: Into<io::Error>>(
+        step: impl FnOnce() -> S,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Step {
+            step: step().into(),
+            source: source.into(),
+        }
+    }
+}
+
 /// Executes `plan` on the calling process, which must have one thread.
 ///
 /// Takes every slot that the plan names. After an error the process is in an undefined state: it must exit.
@@ -30,6 +60,53 @@ pub enum ExecuteError {
 /// # Errors
 /// See [`ExecuteError`].
 pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
-    let _ = plan;
-    Ok(())
+    // First of all, while `fsopen` still means the process's own pid namespace and nothing is in its way.
+    let proc =
+        procfs::Proc::open().map_err(ExecuteError::step(|| "make a private proc file system"))?;
+    one_thread(&proc)?;
+    if plan.root.is_some() && !plan.new.contains(Namespace::Mount) {
+        let sentence =
+            "the plan changes the mount tree without a new mount namespace: it would be the node's";
+        return Err(ExecuteError::Refused(sentence.to_owned()));
+    }
+    process::die_with_parent()
+        .map_err(ExecuteError::step(|| "tie the process's life to its shim"))?;
+    // What is made on the way to the container has the usual permissions, whatever the shim's mask is.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+
+    namespaces::enter(plan, &proc)?;
+    let directory = match &plan.root {
+        Some(root) => tree::build(root, &plan.working_directory, &proc)?,
+        None => tree::open_working_directory(&plan.working_directory)?,
+    };
+    for limit in &plan.rlimits {
+        let step = || {
+            format!(
+                "set resource limit {} to {}, at most {}",
+                limit.resource, limit.soft, limit.hard
+            )
+        };
+        process::set_limit(*limit).map_err(ExecuteError::step(step))?;
+    }
+    // Twice: root may enter directories that the user may not, as other runtimes allow, and the user may
+    // enter some that root may not (a network file system that squashes root).
+    let entered = tree::change_directory(&directory, &plan.working_directory);
+    let status = identity::assume(plan, &proc)?;
+    if entered.is_err() {
+        tree::change_directory(&directory, &plan.working_directory)?;
+    }
+    identity::filter(plan)?;
+    check::compare(plan, &status)
+}
+
+/// Identity, namespaces and filters are per thread: a second one would keep the node's.
+fn one_thread(proc: &procfs::Proc) -> Result<(), ExecuteError> {
+    let count = proc
+        .count_directories(Path::new("self/task"))
+        .map_err(ExecuteError::step(|| "count the process's threads"))?;
+    if count == 1 {
+        return Ok(());
+    }
+    let sentence = format!("a plan is executed by a process with one thread; this one has {count}");
+    Err(ExecuteError::Refused(sentence))
 }

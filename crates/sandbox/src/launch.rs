@@ -106,16 +106,24 @@ pub enum LaunchError {
 pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
     check_namespaces(launch.new)?;
     let prepare = |what| move |source: io::Error| LaunchError::Prepare { what, source };
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(io::Error::from)
-            .map_err(prepare("the control socket"))?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(io::Error::from)
+    .map_err(prepare("the control socket"))?;
     let control = Control::new(ours).map_err(prepare("the control socket"))?;
     let order = memory::memfd_sealed("skiff-order", launch.order).map_err(prepare("the order"))?;
 
     let [stdin, stdout, stderr] = launch.stdio;
     let mut wanted = vec![stdin, stdout, stderr, theirs.as_fd(), order.as_fd()];
-    debug_assert_eq!((CONTROL_FD, ORDER_FD, FIRST_SLOT_FD), (3, 4, 5), "the vector above has this order");
+    debug_assert_eq!(
+        (CONTROL_FD, ORDER_FD, FIRST_SLOT_FD),
+        (3, 4, 5),
+        "the vector above has this order"
+    );
     wanted.extend_from_slice(launch.slots);
     let above = Above::new(&wanted, launch.program).map_err(prepare("the descriptors"))?;
     let descriptors = above.descriptors(&wanted);
@@ -134,19 +142,42 @@ pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
     }
     let (pid, pidfd) = spawned.map_err(|error| match error {
         CloneError::Clone(source) => LaunchError::Clone(source),
-        CloneError::Child(Stage::Signals, source) => LaunchError::Child { what: "signals", source },
-        CloneError::Child(Stage::Descriptors, source) => LaunchError::Child { what: "descriptors", source },
-        CloneError::Child(Stage::Exec, source) => {
-            LaunchError::Exec { argv0: launch.argv.first().map(|&arg| arg.to_owned()).unwrap_or_default(), source }
-        }
+        CloneError::Child(Stage::Signals, source) => LaunchError::Child {
+            what: "signals",
+            source,
+        },
+        CloneError::Child(Stage::Descriptors, source) => LaunchError::Child {
+            what: "descriptors",
+            source,
+        },
+        CloneError::Child(Stage::Exec, source) => LaunchError::Exec {
+            argv0: launch
+                .argv
+                .first()
+                .map(|&arg| arg.to_owned())
+                .unwrap_or_default(),
+            source,
+        },
     })?;
-    Ok(Launched { pid, pidfd, control })
+    Ok(Launched {
+        pid,
+        pidfd,
+        control,
+    })
 }
 
 fn check_namespaces(new: NewNamespaces) -> Result<(), LaunchError> {
     let rest = new.by_process(false);
-    let kinds = [Namespace::User, Namespace::Cgroup, Namespace::Time, Namespace::Mount];
-    kinds.into_iter().find(|kind| rest.contains(*kind)).map_or(Ok(()), |kind| Err(LaunchError::Namespace(kind)))
+    let kinds = [
+        Namespace::User,
+        Namespace::Cgroup,
+        Namespace::Time,
+        Namespace::Mount,
+    ];
+    kinds
+        .into_iter()
+        .find(|kind| rest.contains(*kind))
+        .map_or(Ok(()), |kind| Err(LaunchError::Namespace(kind)))
 }
 
 /// Copies of those descriptors whose numbers are among the child's future ones.
@@ -157,16 +188,31 @@ struct Above {
 
 impl Above {
     fn new(wanted: &[BorrowedFd<'_>], program: BorrowedFd<'_>) -> io::Result<Self> {
-        let count = i32::try_from(wanted.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let count = i32::try_from(wanted.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let copy = |fd: BorrowedFd<'_>| -> io::Result<Option<OwnedFd>> {
-            if fd.as_raw_fd() < count { Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, count)?)) } else { Ok(None) }
+            if fd.as_raw_fd() < count {
+                Ok(Some(rustix::io::fcntl_dupfd_cloexec(fd, count)?))
+            } else {
+                Ok(None)
+            }
         };
-        let copies = wanted.iter().map(|fd| copy(*fd)).collect::<io::Result<_>>()?;
-        Ok(Self { copies, program: copy(program)? })
+        let copies = wanted
+            .iter()
+            .map(|fd| copy(*fd))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            copies,
+            program: copy(program)?,
+        })
     }
 
     fn descriptors<'a>(&'a self, wanted: &[BorrowedFd<'a>]) -> Vec<BorrowedFd<'a>> {
-        self.copies.iter().zip(wanted).map(|(copy, fd)| copy.as_ref().map_or(*fd, AsFd::as_fd)).collect()
+        self.copies
+            .iter()
+            .zip(wanted)
+            .map(|(copy, fd)| copy.as_ref().map_or(*fd, AsFd::as_fd))
+            .collect()
     }
 
     fn program<'a>(&'a self, program: BorrowedFd<'a>) -> BorrowedFd<'a> {

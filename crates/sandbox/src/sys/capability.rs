@@ -13,7 +13,9 @@ use crate::plan::Capabilities;
 pub fn highest() -> io::Result<u32> {
     // PR_CAPBSET_READ answers EINVAL for numbers that are no capability.
     for number in (0..64).rev() {
-        match rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+        match rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(
+            1 << number,
+        )) {
             Ok(_) => return Ok(number),
             Err(rustix::io::Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
@@ -53,7 +55,10 @@ pub fn set(sets: &Capabilities) -> io::Result<()> {
     )?;
     rustix::thread::clear_ambient_capability_set()?;
     for number in (0..64).filter(|number| sets.ambient & (1 << number) != 0) {
-        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)?;
+        rustix::thread::configure_capability_in_ambient_set(
+            CapabilitySet::from_bits_retain(1 << number),
+            true,
+        )?;
     }
     Ok(())
 }

@@ -105,7 +105,8 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
     };
     let stack = Stack::new().map_err(CloneError::Clone)?;
     let mut pidfd: RawFd = -1;
-    let mut flags = address(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) | u64::from(program.namespaces);
+    let mut flags = address(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD)
+        | u64::from(program.namespaces);
     let mut cgroup = 0;
     if let Some(directory) = program.cgroup {
         flags |= CLONE_INTO_CGROUP;
@@ -145,7 +146,10 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
             2 => Stage::Descriptors,
             _ => Stage::Exec,
         };
-        return Err(CloneError::Child(stage, io::Error::from_raw_os_error(errno)));
+        return Err(CloneError::Child(
+            stage,
+            io::Error::from_raw_os_error(errno),
+        ));
     }
     let pid = u32::try_from(result).map_err(|_| invalid())?;
     Ok((pid, pidfd))
@@ -175,8 +179,12 @@ impl Stack {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
         // SAFETY: no address is asked for, so no mapping of this process is replaced.
-        let mapping = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, flags)? };
-        let stack = Self { mapping, bottom: mapping.wrapping_byte_add(Self::GUARD) };
+        let mapping =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, flags)? };
+        let stack = Self {
+            mapping,
+            bottom: mapping.wrapping_byte_add(Self::GUARD),
+        };
         // SAFETY: the range is the lower half of the mapping just made, which nothing uses yet.
         unsafe { rustix::mm::mprotect(mapping, Self::GUARD, MprotectFlags::empty())? };
         Ok(stack)
@@ -203,9 +211,19 @@ impl SignalMask {
         // The C library's own call leaves out its two internal signals, whose handlers must not run either.
         // SAFETY: both pointers are to 8 bytes, as the size says.
         let result = unsafe {
-            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, SIGSET)
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const all,
+                &raw mut before,
+                SIGSET,
+            )
         };
-        if result == 0 { Ok(Self(before)) } else { Err(io::Error::last_os_error()) }
+        if result == 0 {
+            Ok(Self(before))
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 
@@ -214,7 +232,13 @@ impl Drop for SignalMask {
         let none = std::ptr::null_mut::<u64>();
         // SAFETY: the new mask is 8 bytes, as the size says; the old one is not asked for.
         unsafe {
-            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const self.0, none, SIGSET);
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const self.0,
+                none,
+                SIGSET,
+            );
         }
     }
 }
@@ -297,7 +321,15 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
             continue;
         }
         // SAFETY: the action is as large as the kernel's structure; the handlers are this process's own.
-        let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, none, SIGSET) };
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                none,
+                SIGSET,
+            )
+        };
         if result != 0 {
             // SAFETY: see `give_up`.
             unsafe { give_up(prepared, Stage::Signals) };
@@ -306,8 +338,15 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     let mask = 0_u64;
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: the mask is 8 bytes, as the size says. Handlers are gone by now.
-    let result =
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, none, SIGSET) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            none,
+            SIGSET,
+        )
+    };
     if result != 0 {
         // SAFETY: see `give_up`.
         unsafe { give_up(prepared, Stage::Signals) };
@@ -318,7 +357,11 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     let mut number = 0;
     while number < prepared.count {
         // SAFETY: `count` numbers are there.
-        let source = unsafe { *prepared.descriptors.wrapping_add(number.cast_unsigned() as usize) };
+        let source = unsafe {
+            *prepared
+                .descriptors
+                .wrapping_add(number.cast_unsigned() as usize)
+        };
         // SAFETY: no pointers; the table of descriptors is this process's own (no CLONE_FILES).
         let result = unsafe { libc::syscall(libc::SYS_dup3, source, number, 0) };
         if result < 0 {
@@ -329,7 +372,14 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     }
     // Whatever was opened without close-on-exec by anybody in the parent ends here.
     // SAFETY: no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, prepared.count, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            prepared.count,
+            u32::MAX,
+            CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if result != 0 {
         // SAFETY: see `give_up`.
         unsafe { give_up(prepared, Stage::Descriptors) };

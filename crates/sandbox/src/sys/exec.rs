@@ -24,5 +24,9 @@ pub fn execute_fd(program: BorrowedFd<'_>, args: &[&CStr], environment: &[&CStr]
 
 /// The strings' addresses and a null pointer, as exec takes them.
 pub(crate) fn pointers(strings: &[&CStr]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
 }

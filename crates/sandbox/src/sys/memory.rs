@@ -24,7 +24,10 @@ pub fn memfd_sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
         }
         offset += written;
     }
-    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(file)
 }
 

@@ -5,15 +5,29 @@
 //! what it lacks is a raw system call with its argument structure defined here.
 
 pub mod capability;
-#[expect(unsafe_code, reason = "clone3 on an own stack, and what runs between it and exec")]
+#[expect(
+    unsafe_code,
+    reason = "clone3 on an own stack, and what runs between it and exec"
+)]
 pub(crate) mod clone;
-#[expect(unsafe_code, reason = "execveat, which replaces the process, has no safe wrapper")]
+#[expect(
+    unsafe_code,
+    reason = "execveat, which replaces the process, has no safe wrapper"
+)]
 pub mod exec;
+#[expect(unsafe_code, reason = "ioctls of loop devices")]
+pub mod loop_device;
 pub mod memory;
 #[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
 pub mod mount;
 pub mod path;
-#[expect(unsafe_code, reason = "prlimit by number, set*id for the whole process, adopting inherited descriptors")]
+#[expect(
+    unsafe_code,
+    reason = "prlimit by number, set*id for the whole process, adopting inherited descriptors"
+)]
 pub mod process;
-#[expect(unsafe_code, reason = "the seccomp system call takes a pointer to a program")]
+#[expect(
+    unsafe_code,
+    reason = "the seccomp system call takes a pointer to a program"
+)]
 pub mod seccomp;

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use crate::plan::Propagation;
 
@@ -51,7 +53,11 @@ pub struct Change {
 impl Change {
     /// Sets these [`attribute`] bits, changes nothing else.
     pub const fn set(set: u64) -> Self {
-        Self { set, clear: 0, propagation: None }
+        Self {
+            set,
+            clear: 0,
+            propagation: None,
+        }
     }
 
     /// Whether there is nothing to do.
@@ -74,7 +80,12 @@ struct MountAttr {
 /// # Errors
 /// `EINVAL` for flags the kernel does not know, `EPERM` for flags locked by another user namespace.
 pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Result<()> {
-    change_at(mount, c"", change, libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 })
+    change_at(
+        mount,
+        c"",
+        change,
+        libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 },
+    )
 }
 
 /// Changes the propagation of every mount of the caller's namespace.
@@ -82,7 +93,10 @@ pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Res
 /// # Errors
 /// None are expected for a process with the right to mount.
 pub fn change_all_propagation(propagation: Propagation) -> io::Result<()> {
-    let change = Change { propagation: Some(propagation), ..Change::default() };
+    let change = Change {
+        propagation: Some(propagation),
+        ..Change::default()
+    };
     change_at(CWD, c"/", change, libc::AT_RECURSIVE)
 }
 
@@ -90,12 +104,14 @@ fn change_at(directory: BorrowedFd<'_>, path: &CStr, change: Change, flags: i32)
     let attr = MountAttr {
         attr_set: change.set,
         attr_clr: change.clear,
-        propagation: change.propagation.map_or(0, |propagation| match propagation {
-            Propagation::Private => libc::MS_PRIVATE,
-            Propagation::Slave => libc::MS_SLAVE,
-            Propagation::Shared => libc::MS_SHARED,
-            Propagation::Unbindable => libc::MS_UNBINDABLE,
-        }),
+        propagation: change
+            .propagation
+            .map_or(0, |propagation| match propagation {
+                Propagation::Private => libc::MS_PRIVATE,
+                Propagation::Slave => libc::MS_SLAVE,
+                Propagation::Shared => libc::MS_SHARED,
+                Propagation::Unbindable => libc::MS_UNBINDABLE,
+            }),
         userns_fd: 0,
     };
     // SAFETY: the path is NUL-terminated, the structure is initialised, of the size given, and outlives the call.
@@ -109,7 +125,11 @@ fn change_at(directory: BorrowedFd<'_>, path: &CStr, change: Change, flags: i32)
             size_of::<MountAttr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A detached clone of the mount at `path`, of what lies at and below `path`; `recursive`: with all mounts below.
@@ -126,12 +146,20 @@ pub fn clone_path(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
 /// # Errors
 /// As [`clone_path`]. A detached mount can only be cloned by kernels from 6.15 on.
 pub fn clone_fd(file: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    Ok(rustix::mount::open_tree(file, c"", clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)?)
+    Ok(rustix::mount::open_tree(
+        file,
+        c"",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )?)
 }
 
 fn clone_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
 }
 
 /// A detached, read-only clone of a directory, without the mounts below it.
@@ -169,7 +197,13 @@ pub fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// As [`attach`].
 pub fn attach_path(tree: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
-    Ok(rustix::mount::move_mount(tree, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    Ok(rustix::mount::move_mount(
+        tree,
+        c"",
+        CWD,
+        at,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?)
 }
 
 /// Detaches the topmost mount at `path` of the caller's namespace; what still uses it keeps it.
@@ -177,7 +211,10 @@ pub fn attach_path(tree: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
 /// # Errors
 /// `EINVAL` if nothing is mounted there.
 pub fn detach_path(path: &Path) -> io::Result<()> {
-    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
+    Ok(rustix::mount::unmount(
+        path,
+        UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
+    )?)
 }
 
 /// Makes `new_root` the root of the process and its mount namespace, and detaches the old one.
@@ -208,7 +245,9 @@ impl Context {
     /// # Errors
     /// `ENODEV` for a type that the kernel does not know.
     pub fn open(fstype: &str) -> io::Result<Self> {
-        Ok(Self { fd: rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)? })
+        Ok(Self {
+            fd: rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?,
+        })
     }
 
     /// Sets `key=value`.
@@ -241,9 +280,14 @@ impl Context {
     /// What the file system refuses: see [`Context::messages`].
     pub fn mount(&self, attributes: u64) -> io::Result<OwnedFd> {
         rustix::mount::fsconfig_create(&self.fd)?;
-        let attributes = u32::try_from(attributes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let attributes =
+            u32::try_from(attributes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let attributes = MountAttrFlags::from_bits_retain(attributes);
-        Ok(rustix::mount::fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+        Ok(rustix::mount::fsmount(
+            &self.fd,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            attributes,
+        )?)
     }
 
     /// What the file system has to say about failures, in its own words, joined with `; `.
@@ -259,7 +303,11 @@ impl Context {
             let text = String::from_utf8_lossy(&buffer[..length]);
             // "e overlay: lowerdir not found": the letter is the severity.
             let text = text.trim_end();
-            messages.push(text.split_once(' ').map_or(text, |(_, text)| text).to_owned());
+            messages.push(
+                text.split_once(' ')
+                    .map_or(text, |(_, text)| text)
+                    .to_owned(),
+            );
         }
         messages.join("; ")
     }

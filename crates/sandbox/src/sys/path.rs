@@ -7,11 +7,11 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 /// How often an `openat2` is repeated that lost a race with renames or mounts elsewhere on the node.
@@ -24,10 +24,20 @@ const MAX_SYMLINKS: usize = 40;
 /// # Errors
 /// What `openat2` says: `ENOENT`, `ELOOP` for magic links too, `ENOTDIR`, ….
 pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    open_resolved(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    open_resolved(
+        root,
+        path,
+        flags,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
 }
 
-fn open_resolved(root: BorrowedFd<'_>, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
+fn open_resolved(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> io::Result<OwnedFd> {
     for _ in 0..RACES {
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // `..` while anything on the node is renamed or mounted: the kernel cannot tell whether it
@@ -103,30 +113,46 @@ fn make(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
     }
     match walked.pop() {
         Some(found) => Ok(found),
-        None => Ok(rustix::fs::openat(root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+        None => Ok(rustix::fs::openat(
+            root,
+            c".",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?),
     }
 }
 
 fn push_names(names: &mut Vec<OsString>, path: &Path) {
-    names.extend(path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsStr::from_bytes(b"..").to_owned()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    }));
+    names.extend(
+        path.components()
+            .rev()
+            .filter_map(|component| match component {
+                Component::Normal(name) => Some(name.to_owned()),
+                Component::ParentDir => Some(OsStr::from_bytes(b"..").to_owned()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+            }),
+    );
 }
 
 /// Opens one name of a directory as it is: a symlink itself, a mount on it followed.
 fn open_name(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(at, name, flags, Mode::empty(), resolve)?)
+    Ok(rustix::fs::openat2(
+        at,
+        name,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 fn make_name(at: BorrowedFd<'_>, name: &CStr, kind: Kind) -> io::Result<()> {
     let made = match kind {
         Kind::Directory => rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755)),
         Kind::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+            let flags =
+                OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
             rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
     };
@@ -152,4 +178,32 @@ pub fn is_directory(file: BorrowedFd<'_>) -> io::Result<bool> {
 pub fn file_type(file: BorrowedFd<'_>) -> io::Result<FileType> {
     let stat = rustix::fs::statat(file, c"", AtFlags::EMPTY_PATH)?;
     Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+/// Whether both descriptors refer to the same file on the same mount.
+///
+/// # Errors
+/// None are expected.
+pub fn same_place(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let mask = StatxFlags::INO | StatxFlags::MNT_ID;
+    let one = rustix::fs::statx(one, c"", AtFlags::EMPTY_PATH, mask)?;
+    let other = rustix::fs::statx(other, c"", AtFlags::EMPTY_PATH, mask)?;
+    Ok(one.stx_ino == other.stx_ino && one.stx_mnt_id == other.stx_mnt_id)
+}
+
+/// Opens the very file that an `O_PATH` descriptor refers to, through the node's `/proc`.
+///
+/// # Errors
+/// What the file's permissions and file system say.
+pub fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        through_proc(file),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// A path to the very file that a descriptor of the calling thread refers to, through the node's `/proc`.
+pub fn through_proc(file: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))
 }

@@ -57,12 +57,14 @@ fn waitid(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Ex
         }
     };
     let byte = |number: i32| u8::try_from(number & 0xff).unwrap_or(u8::MAX);
-    Ok(status.map(|status| match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => ExitStatus::Code(byte(code)),
-        (None, Some(signal)) => ExitStatus::Signal(byte(signal)),
-        // Only WEXITED was asked for: an end is a code or a signal.
-        (None, None) => ExitStatus::Code(u8::MAX),
-    }))
+    Ok(status.map(
+        |status| match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(byte(code)),
+            (None, Some(signal)) => ExitStatus::Signal(byte(signal)),
+            // Only WEXITED was asked for: an end is a code or a signal.
+            (None, None) => ExitStatus::Code(u8::MAX),
+        },
+    ))
 }
 
 /// Sends signal `number` to a process. Real-time signals too, which have no names.
@@ -72,8 +74,20 @@ fn waitid(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Ex
 pub fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means the same as kill(2) would send; nothing else is a pointer.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, none, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            none,
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A pidfd of a process that is not a child. Between learning the number and this call the process may have
@@ -82,9 +96,14 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
 /// # Errors
 /// `ESRCH` if there is no such process.
 pub fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from(rustix::io::Errno::SRCH))?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    Ok(rustix::process::pidfd_open(
+        pid,
+        rustix::process::PidfdFlags::empty(),
+    )?)
 }
 
 /// Enters the namespace of kind `kind` that `namespace` refers to.
@@ -102,7 +121,10 @@ pub fn enter(namespace: BorrowedFd<'_>, kind: Namespace) -> io::Result<()> {
         Namespace::Time => LinkNameSpaceType::Time,
         Namespace::Mount => LinkNameSpaceType::Mount,
     };
-    Ok(rustix::thread::move_into_link_name_space(namespace, Some(kind))?)
+    Ok(rustix::thread::move_into_link_name_space(
+        namespace,
+        Some(kind),
+    )?)
 }
 
 /// The `CLONE_NEW…` flags of a set of namespaces.
@@ -117,7 +139,10 @@ pub(crate) fn clone_flags(new: NewNamespaces) -> u32 {
         (Namespace::Time, UnshareFlags::NEWTIME),
         (Namespace::Mount, UnshareFlags::NEWNS),
     ];
-    flags.into_iter().filter(|(kind, _)| new.contains(*kind)).fold(0, |all, (_, flag)| all | flag.bits())
+    flags
+        .into_iter()
+        .filter(|(kind, _)| new.contains(*kind))
+        .fold(0, |all, (_, flag)| all | flag.bits())
 }
 
 /// Moves the calling thread into new namespaces.
@@ -127,7 +152,26 @@ pub(crate) fn clone_flags(new: NewNamespaces) -> u32 {
 pub fn unshare(new: NewNamespaces) -> io::Result<()> {
     // SAFETY: only namespace flags can come out of `clone_flags`; descriptors and memory stay shared as they are.
     let result = unsafe { libc::syscall(libc::SYS_unshare, clone_flags(new)) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives the calling thread a mount namespace, and a root and working directory, of its own.
+///
+/// # Errors
+/// `EPERM` without the right.
+pub fn unshare_mounts_of_thread() -> io::Result<()> {
+    let flags = UnshareFlags::FS | UnshareFlags::NEWNS;
+    // SAFETY: descriptors and memory stay shared; what is not shared any more belongs to no other thread.
+    let result = unsafe { libc::syscall(libc::SYS_unshare, flags.bits()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The kernel kills the process with SIGKILL when the thread that launched it ends.
@@ -137,7 +181,9 @@ pub fn unshare(new: NewNamespaces) -> io::Result<()> {
 /// # Errors
 /// None are expected.
 pub fn die_with_parent() -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        rustix::process::Signal::KILL,
+    ))?)
 }
 
 /// Sets a limit of the process by its number.
@@ -145,12 +191,25 @@ pub fn die_with_parent() -> io::Result<()> {
 /// # Errors
 /// `EPERM` for a hard limit above the present one without `CAP_SYS_RESOURCE`.
 pub fn set_limit(limit: Rlimit) -> io::Result<()> {
-    let value = libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard };
+    let value = libc::rlimit64 {
+        rlim_cur: limit.soft,
+        rlim_max: limit.hard,
+    };
     // SAFETY: pid 0 is the caller, the new limit is initialised and outlives the call, the old one is not asked for.
     let result = unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, limit.resource, &raw const value, std::ptr::null_mut::<libc::rlimit64>())
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            limit.resource,
+            &raw const value,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Exactly these supplementary groups.
@@ -160,7 +219,11 @@ pub fn set_limit(limit: Rlimit) -> io::Result<()> {
 pub fn set_groups(groups: &[u32]) -> io::Result<()> {
     // SAFETY: pointer and length describe the slice, of which the kernel reads.
     let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Real, effective and saved group id.
@@ -170,7 +233,11 @@ pub fn set_groups(groups: &[u32]) -> io::Result<()> {
 pub fn set_gid(gid: u32) -> io::Result<()> {
     // SAFETY: no pointers. Threads of the C library would keep the old id: only processes with one thread call it.
     let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Real, effective and saved user id.
@@ -180,18 +247,11 @@ pub fn set_gid(gid: u32) -> io::Result<()> {
 pub fn set_uid(uid: u32) -> io::Result<()> {
     // SAFETY: as in `set_gid`.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Whether the process has but one thread.
-///
-/// # Errors
-/// `/proc`-less: counted through `proc`, a handle on a proc file system.
-pub fn is_single_threaded(proc: BorrowedFd<'_>) -> io::Result<bool> {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let tasks = rustix::fs::openat(proc, c"self/task", flags, rustix::fs::Mode::empty())?;
-    // A directory has two links of its own and one for each directory in it.
-    Ok(rustix::fs::fstat(&tasks)?.st_nlink == 3)
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Takes ownership of an inherited descriptor, which from then on is not inherited any further.
@@ -238,18 +298,26 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
     let first = u32::try_from(first).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: no pointers; the caller gives up what is open there.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Waits until `file` is readable or its other end is gone; `false` after `timeout`.
 ///
 /// # Errors
 /// None are expected.
-pub fn wait_readable(file: BorrowedFd<'_>, timeout: Option<std::time::Duration>) -> io::Result<bool> {
+pub fn wait_readable(
+    file: BorrowedFd<'_>,
+    timeout: Option<std::time::Duration>,
+) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, poll};
     let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
+        let left =
+            deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
         let left = left.map(|left| rustix::time::Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),

@@ -25,13 +25,27 @@ pub fn load(filter: &SeccompFilter) -> io::Result<()> {
             k: u32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
         })
         .collect();
-    let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length = u16::try_from(instructions.len())
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     if filter.program.len() % INSTRUCTION != 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let program = libc::sock_fprog { len: length, filter: instructions.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: instructions.as_ptr().cast_mut(),
+    };
     // SAFETY: the program's length and pointer describe `instructions`; the kernel copies both within the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, filter.flags, &raw const program) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            filter.flags,
+            &raw const program,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

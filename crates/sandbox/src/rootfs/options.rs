@@ -1,0 +1,214 @@
+//! What the option strings of a mount mean: flags of the mount, of the file system, and its own data.
+
+use crate::plan::Propagation;
+use crate::rootfs::{ContainerdMount, RootfsError};
+use crate::sys::mount::{Change, attribute};
+
+/// The options of one mount, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// `bind` or `rbind`.
+    pub(super) bind: bool,
+    /// `rbind`: with the mounts below.
+    pub(super) recursive_bind: bool,
+    /// Flags of this mount.
+    pub(super) change: Change,
+    /// Flags of this mount and of all below (`rro`, `rnosuid`, …).
+    pub(super) recursive_change: Change,
+    /// Propagation, and whether it is that of all mounts below too.
+    pub(super) propagation: Option<(Propagation, bool)>,
+    /// Flags of the file system that the kernel takes for any type: `ro`, `sync`, `dirsync`, ….
+    pub(super) super_flags: Vec<String>,
+    /// The source is a file, to be seen as a block device.
+    pub(super) on_loop_device: bool,
+    /// The type's own options, in order.
+    pub(super) data: Vec<String>,
+}
+
+impl Options {
+    /// Whether the mount is read-only.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.change.set & attribute::READ_ONLY != 0
+    }
+}
+
+/// Reads the options of `mount`. The last one wins where two say the opposite.
+pub(super) fn parse(mount: &ContainerdMount) -> Result<Options, RootfsError> {
+    let mut options = Options::default();
+    options.bind = mount.fstype == "bind" || mount.fstype == "rbind";
+    options.recursive_bind = mount.fstype == "rbind";
+    for option in &mount.options {
+        parse_one(&mut options, option).map_err(|reason| RootfsError::Option {
+            fstype: mount.fstype.clone(),
+            option: option.clone(),
+            reason,
+        })?;
+    }
+    Ok(options)
+}
+
+fn parse_one(options: &mut Options, option: &str) -> Result<(), &'static str> {
+    if let Some((change, recursive)) = flag(option) {
+        let all = if recursive {
+            &mut options.recursive_change
+        } else {
+            &mut options.change
+        };
+        all.set = all.set & !change.clear | change.set;
+        all.clear |= change.clear;
+        if option == "ro" {
+            options.super_flags.retain(|flag| flag != "rw");
+            options.super_flags.push("ro".to_owned());
+        } else if option == "rw" {
+            options.super_flags.retain(|flag| flag != "ro");
+        }
+        return Ok(());
+    }
+    if let Some(propagation) = propagation(option) {
+        options.propagation = Some(propagation);
+        return Ok(());
+    }
+    match option {
+        "" | "defaults" | "async" | "nomand" | "mand" | "norelatime" | "loud" | "silent" => {}
+        "bind" => options.bind = true,
+        "rbind" => {
+            options.bind = true;
+            options.recursive_bind = true;
+        }
+        "sync" | "dirsync" | "lazytime" | "nolazytime" | "iversion" => {
+            options.super_flags.push(option.to_owned())
+        }
+        "loop" => options.on_loop_device = true,
+        "remount" => return Err("a root is always mounted anew"),
+        _ if option.starts_with("uidmap=") || option.starts_with("gidmap=") => {
+            return Err("roots with mapped ids are not made yet; run the pod with hostUsers: true");
+        }
+        // Instructions of containerd to itself.
+        _ if option.starts_with("X-") || option.starts_with("x-") => {}
+        _ => options.data.push(option.to_owned()),
+    }
+    Ok(())
+}
+
+/// A flag of a mount; whether it is for the mounts below too.
+fn flag(option: &str) -> Option<(Change, bool)> {
+    let (name, recursive) = match option.strip_prefix('r') {
+        Some(
+            name @ ("ro" | "rw" | "suid" | "nosuid" | "dev" | "nodev" | "exec" | "noexec" | "atime"
+            | "noatime"),
+        ) => (name, true),
+        Some(
+            name @ ("diratime" | "nodiratime" | "relatime" | "norelatime" | "strictatime"
+            | "nostrictatime"),
+        ) => (name, true),
+        Some(name @ ("symfollow" | "nosymfollow")) => (name, true),
+        _ => (option, false),
+    };
+    let set = Change::set;
+    let clear = |clear| Change {
+        set: 0,
+        clear,
+        propagation: None,
+    };
+    let atime = |mode| Change {
+        set: mode,
+        clear: attribute::ATIME,
+        propagation: None,
+    };
+    let change = match name {
+        "ro" => set(attribute::READ_ONLY),
+        "rw" => clear(attribute::READ_ONLY),
+        "nosuid" => set(attribute::NO_SUID),
+        "suid" => clear(attribute::NO_SUID),
+        "nodev" => set(attribute::NO_DEV),
+        "dev" => clear(attribute::NO_DEV),
+        "noexec" => set(attribute::NO_EXEC),
+        "exec" => clear(attribute::NO_EXEC),
+        "nodiratime" => set(attribute::NO_DIR_ATIME),
+        "diratime" => clear(attribute::NO_DIR_ATIME),
+        "nosymfollow" => set(attribute::NO_SYMLINKS),
+        "symfollow" => clear(attribute::NO_SYMLINKS),
+        "noatime" => atime(attribute::NO_ATIME),
+        "strictatime" => atime(attribute::STRICT_ATIME),
+        "atime" | "relatime" | "nostrictatime" => atime(attribute::RELATIVE_ATIME),
+        _ => return None,
+    };
+    Some((change, recursive))
+}
+
+fn propagation(option: &str) -> Option<(Propagation, bool)> {
+    Some(match option {
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(options: &[&str]) -> Options {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        parse(&ContainerdMount {
+            fstype: "ext4".to_owned(),
+            options,
+            ..ContainerdMount::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn flags_and_data_are_told_apart() {
+        let options = parsed(&["ro", "nosuid", "rbind", "index=off", "rslave", "sync"]);
+        assert!(options.bind && options.recursive_bind && options.is_read_only());
+        assert_eq!(
+            options.change.set,
+            attribute::READ_ONLY | attribute::NO_SUID
+        );
+        assert_eq!(options.propagation, Some((Propagation::Slave, true)));
+        assert_eq!(options.data, ["index=off"]);
+        assert_eq!(options.super_flags, ["ro", "sync"]);
+    }
+
+    #[test]
+    fn the_last_of_two_opposites_wins() {
+        assert!(!parsed(&["ro", "rw"]).is_read_only());
+        assert_eq!(parsed(&["ro", "rw"]).super_flags, Vec::<String>::new());
+        assert!(parsed(&["rw", "ro"]).is_read_only());
+        assert_eq!(
+            parsed(&["noatime", "strictatime"]).change.set,
+            attribute::STRICT_ATIME
+        );
+        assert_eq!(parsed(&["noatime", "relatime"]).change.set, 0);
+    }
+
+    #[test]
+    fn recursive_flags_are_kept_apart() {
+        let options = parsed(&["rro", "rnosuid", "nodev"]);
+        assert_eq!(
+            options.recursive_change.set,
+            attribute::READ_ONLY | attribute::NO_SUID
+        );
+        assert_eq!(options.change.set, attribute::NO_DEV);
+        // Words that begin with r and are no recursive flags.
+        assert_eq!(parsed(&["relatime"]).change.clear, attribute::ATIME);
+        assert!(parsed(&["redirect_dir=on"]).data == ["redirect_dir=on"]);
+    }
+
+    #[test]
+    fn mapped_ids_are_refused_by_name() {
+        let mount = ContainerdMount {
+            options: vec!["uidmap=0:1000:1".to_owned()],
+            ..ContainerdMount::default()
+        };
+        let error = parse(&mount).unwrap_err();
+        assert!(error.to_string().contains("uidmap=0:1000:1"), "{error}");
+    }
+}
