@@ -24,13 +24,21 @@ impl Directory {
     /// Opens the cache's own directory, making it and its parents. A symlink is followed: a node's
     /// administrator may put the cache on another disk so.
     pub(crate) fn open(path: &Path) -> Result<Self, CacheError> {
-        if let Err(error) = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path) {
+        if let Err(error) = DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(path)
+        {
             return Err(CacheError::new("make directory", path, error));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|error| CacheError::new("open directory", path, error))?;
-        Self { fd, path: path.to_path_buf() }.checked()
+        Self {
+            fd,
+            path: path.to_path_buf(),
+        }
+        .checked()
     }
 
     /// Opens a directory in this one, making it when missing.
@@ -48,7 +56,8 @@ impl Directory {
 
     /// Nobody but its owner, who is us, may enter or change it.
     fn checked(self) -> Result<Self, CacheError> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(|error| CacheError::new("look at", &self.path, error))?;
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|error| CacheError::new("look at", &self.path, error))?;
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(self.refused(format!("belongs to user {}", stat.st_uid)));
         }
@@ -62,7 +71,8 @@ impl Directory {
 
     /// Code from a file system mounted `noexec` cannot be mapped as code.
     pub(crate) fn allows_code(self) -> Result<Self, CacheError> {
-        let stat = rustix::fs::fstatvfs(&self.fd).map_err(|error| CacheError::new("look at", &self.path, error))?;
+        let stat = rustix::fs::fstatvfs(&self.fd)
+            .map_err(|error| CacheError::new("look at", &self.path, error))?;
         if stat.f_flag.contains(StatVfsMountFlags::NOEXEC) {
             return Err(self.refused("lies on a file system mounted noexec".to_owned()));
         }
@@ -70,7 +80,10 @@ impl Directory {
     }
 
     fn refused(self, reason: String) -> CacheError {
-        CacheError::Unsafe { path: self.path, reason }
+        CacheError::Unsafe {
+            path: self.path,
+            reason,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -70,9 +70,21 @@ impl CacheError {
     pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_path_buf(), source.into());
         match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { operation, path, source },
-            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Self::ReadOnly { operation, path, source },
-            _ => Self::Io { operation, path, source },
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full {
+                operation,
+                path,
+                source,
+            },
+            Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Self::ReadOnly {
+                operation,
+                path,
+                source,
+            },
+            _ => Self::Io {
+                operation,
+                path,
+                source,
+            },
         }
     }
 }

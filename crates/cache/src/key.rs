@@ -27,8 +27,23 @@ pub struct KeyParts<'a> {
 impl Key {
     /// The key of one module's code.
     pub fn new(parts: &KeyParts<'_>) -> Self {
-        let KeyParts { module, engine, build, options, processor } = parts;
-        Self::of("code", &[*module, engine.as_bytes(), build, options, processor.as_bytes()])
+        let KeyParts {
+            module,
+            engine,
+            build,
+            options,
+            processor,
+        } = parts;
+        Self::of(
+            "code",
+            &[
+                *module,
+                engine.as_bytes(),
+                build,
+                options,
+                processor.as_bytes(),
+            ],
+        )
     }
 
     /// The key of something else that is worth keeping, such as a compiled seccomp program.
@@ -73,26 +88,71 @@ mod tests {
 
     #[test]
     fn one_changed_part_is_another_key() {
-        let base = KeyParts { module: &[7; 32], engine: "wasmtime", build: &[1, 2, 3], options: &[0], processor: "x86_64 avx avx2" };
+        let base = KeyParts {
+            module: &[7; 32],
+            engine: "wasmtime",
+            build: &[1, 2, 3],
+            options: &[0],
+            processor: "x86_64 avx avx2",
+        };
         let mut flipped = [7; 32];
         flipped[31] ^= 1;
         let variants = [
             base,
-            KeyParts { module: &flipped, ..base },
-            KeyParts { engine: "wasmedge", ..base },
+            KeyParts {
+                module: &flipped,
+                ..base
+            },
+            KeyParts {
+                engine: "wasmedge",
+                ..base
+            },
             KeyParts { engine: "", ..base },
-            KeyParts { build: &[1, 2, 4], ..base },
-            KeyParts { build: &[1, 2], ..base },
+            KeyParts {
+                build: &[1, 2, 4],
+                ..base
+            },
+            KeyParts {
+                build: &[1, 2],
+                ..base
+            },
             KeyParts { build: &[], ..base },
-            KeyParts { options: &[1], ..base },
-            KeyParts { options: &[], ..base },
-            KeyParts { options: &[0, 0], ..base },
-            KeyParts { processor: "x86_64 avx", ..base },
-            KeyParts { processor: "aarch64 avx avx2", ..base },
+            KeyParts {
+                options: &[1],
+                ..base
+            },
+            KeyParts {
+                options: &[],
+                ..base
+            },
+            KeyParts {
+                options: &[0, 0],
+                ..base
+            },
+            KeyParts {
+                processor: "x86_64 avx",
+                ..base
+            },
+            KeyParts {
+                processor: "aarch64 avx avx2",
+                ..base
+            },
             // The same bytes, divided otherwise.
-            KeyParts { engine: "wasmtime\u{1}", build: &[2, 3], ..base },
-            KeyParts { build: &[1, 2], options: &[3, 0], ..base },
-            KeyParts { options: b"\0x86", processor: "_64 avx avx2", ..base },
+            KeyParts {
+                engine: "wasmtime\u{1}",
+                build: &[2, 3],
+                ..base
+            },
+            KeyParts {
+                build: &[1, 2],
+                options: &[3, 0],
+                ..base
+            },
+            KeyParts {
+                options: b"\0x86",
+                processor: "_64 avx avx2",
+                ..base
+            },
         ];
         let keys: HashSet<Key> = variants.iter().map(Key::new).collect();
         assert_eq!(keys.len(), variants.len());
@@ -109,7 +169,13 @@ mod tests {
     fn a_name_is_a_key_and_back() {
         let key = Key::of("code", &[b"x"]);
         assert_eq!(Key::from_name(&key.to_string()), Some(key));
-        for name in ["", "secret", "../../etc/passwd", &key.to_string().to_uppercase(), &key.to_string()[1..]] {
+        for name in [
+            "",
+            "secret",
+            "../../etc/passwd",
+            &key.to_string().to_uppercase(),
+            &key.to_string()[1..],
+        ] {
             assert_eq!(Key::from_name(name), None, "{name}");
         }
     }

@@ -79,14 +79,29 @@ impl Cache {
             Opened::Missing => return Ok(None),
             Opened::Flawed(_) => {
                 let used = SystemTime::UNIX_EPOCH;
-                return Ok(Some(Listed { key, bytes: 0, used, in_use: false, about: None }));
+                return Ok(Some(Listed {
+                    key,
+                    bytes: 0,
+                    used,
+                    in_use: false,
+                    about: None,
+                }));
             }
         };
         let path = self.0.entries.path_of(&key.to_string());
-        let stat = rustix::fs::fstat(&file).map_err(|error| CacheError::new("look at", &path, error))?;
+        let stat =
+            rustix::fs::fstat(&file).map_err(|error| CacheError::new("look at", &path, error))?;
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-        let about = Trailer::read(&file, bytes).ok().map(|trailer| trailer.about);
-        Ok(Some(Listed { key, bytes, used: modified(&stat), in_use: is_used(&file), about }))
+        let about = Trailer::read(&file, bytes)
+            .ok()
+            .map(|trailer| trailer.about);
+        Ok(Some(Listed {
+            key,
+            bytes,
+            used: modified(&stat),
+            in_use: is_used(&file),
+            about,
+        }))
     }
 
     /// Verifies every entry and calls `progress` after each; bad ones go to the quarantine.
@@ -115,6 +130,14 @@ impl Cache {
         Ok(())
     }
 
+    /// Removes one entry, used or not; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn remove(&self, key: &Key) -> Result<(), CacheError> {
+        self.0.entries.remove(&key.to_string())
+    }
+
     /// Removes entries as [`Prune`] says, what dead publishers left, and the quarantine's content.
     ///
     /// # Errors
@@ -122,7 +145,11 @@ impl Cache {
     pub fn prune(&self, prune: &Prune) -> Result<Pruned, CacheError> {
         let mut pruned = self.remove_entries(prune)?;
         if prune.dry_run {
-            pruned.bytes += self.quarantined().iter().map(|file| file.bytes).sum::<u64>();
+            pruned.bytes += self
+                .quarantined()
+                .iter()
+                .map(|file| file.bytes)
+                .sum::<u64>();
         } else {
             self.remove_orphans();
             pruned.bytes += self.0.trim_quarantine(0);
@@ -136,9 +163,17 @@ impl Cache {
         let evict = || -> Result<(), CacheError> {
             if let Some(_lock) = self.locks().try_housekeeping()? {
                 let keep_bytes = Some(self.limit().saturating_sub(bytes));
-                let pruned = self.remove_entries(&Prune { keep_bytes, ..Prune::default() })?;
+                let pruned = self.remove_entries(&Prune {
+                    keep_bytes,
+                    ..Prune::default()
+                })?;
                 if !pruned.removed.is_empty() {
-                    log::info!("evicted {} entries, {} bytes, from the cache: its limit is {} bytes", pruned.removed.len(), pruned.bytes, self.limit());
+                    log::info!(
+                        "evicted {} entries, {} bytes, from the cache: its limit is {} bytes",
+                        pruned.removed.len(),
+                        pruned.bytes,
+                        self.limit()
+                    );
                 }
             }
             Ok(())
@@ -157,8 +192,12 @@ impl Cache {
             if prune.keep_bytes.is_some_and(|keep| left <= keep) {
                 break;
             }
-            let age = now.duration_since(last_use(entry.used, now)).unwrap_or_default();
-            if prune.unused_for.is_some_and(|limit| age < limit) || (entry.in_use && !prune.in_use_too) {
+            let age = now
+                .duration_since(last_use(entry.used, now))
+                .unwrap_or_default();
+            if prune.unused_for.is_some_and(|limit| age < limit)
+                || (entry.in_use && !prune.in_use_too)
+            {
                 continue;
             }
             if !prune.dry_run {
@@ -175,5 +214,9 @@ impl Cache {
 /// A time to come says nothing of the last use: the clock was set back since. Such an entry was not used
 /// after that, or its time would have been renewed; it counts as the oldest.
 fn last_use(used: SystemTime, now: SystemTime) -> SystemTime {
-    if used > now + Duration::from_secs(60) { SystemTime::UNIX_EPOCH } else { used }
+    if used > now + Duration::from_secs(60) {
+        SystemTime::UNIX_EPOCH
+    } else {
+        used
+    }
 }

@@ -58,14 +58,22 @@ pub(crate) struct Locks {
 impl Locks {
     pub(crate) fn new(directory: &Directory) -> Result<Self, CacheError> {
         let path = directory.path_of(NAME);
-        let fd = directory.as_fd().try_clone_to_owned().map_err(|error| CacheError::new("open", &path, error))?;
-        Ok(Self { directory: fd, path })
+        let fd = directory
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| CacheError::new("open", &path, error))?;
+        Ok(Self {
+            directory: fd,
+            path,
+        })
     }
 
     /// Waits for the housekeeping lock. Its holders do short work only.
     pub(crate) fn housekeeping(&self) -> Result<Held, CacheError> {
         let range = byte(HOUSEKEEPING);
-        let Some(file) = self.file()? else { return Ok(Held { _file: None }) };
+        let Some(file) = self.file()? else {
+            return Ok(Held { _file: None });
+        };
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range)) {
                 Ok(_) => return Ok(Held { _file: Some(file) }),
@@ -81,7 +89,9 @@ impl Locks {
     }
 
     fn attempt(&self, offset: i64) -> Result<Option<Held>, CacheError> {
-        let Some(file) = self.file()? else { return Ok(Some(Held { _file: None })) };
+        let Some(file) = self.file()? else {
+            return Ok(Some(Held { _file: None }));
+        };
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte(offset))) {
             Ok(_) => Ok(Some(Held { _file: Some(file) })),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(None),
@@ -90,7 +100,8 @@ impl Locks {
     }
 
     fn file(&self) -> Result<Option<OwnedFd>, CacheError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.directory, NAME, flags, Mode::from_raw_mode(0o600)) {
             Ok(file) => Ok(Some(file)),
             Err(Errno::ROFS) => Ok(None),
@@ -105,7 +116,10 @@ fn byte(offset: i64) -> libc::flock {
 }
 
 /// The argument of a lock call; a `length` of 0 means to the end of the file.
-#[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2; the C structure has a short for them")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are 0, 1 and 2; the C structure has a short for them"
+)]
 pub(crate) fn range(kind: libc::c_int, start: i64, length: i64) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
@@ -131,7 +145,10 @@ impl Cache {
     /// # Errors
     /// When the locks file cannot be opened, as on a disk without a free inode at the first use.
     pub fn try_lock(&self, key: &Key) -> Result<Option<KeyLock>, CacheError> {
-        Ok(self.locks().attempt(offset_of(key))?.map(|held| KeyLock { _held: held }))
+        Ok(self
+            .locks()
+            .attempt(offset_of(key))?
+            .map(|held| KeyLock { _held: held }))
     }
 
     /// Takes any free one of `count` compile slots, or answers `None` at once.
@@ -141,7 +158,10 @@ impl Cache {
     pub fn try_slot(&self, count: u16) -> Result<Option<SlotLock>, CacheError> {
         for number in 0..count {
             if let Some(held) = self.locks().attempt(SLOTS + i64::from(number))? {
-                return Ok(Some(SlotLock { number, _held: held }));
+                return Ok(Some(SlotLock {
+                    number,
+                    _held: held,
+                }));
             }
         }
         Ok(None)

@@ -36,25 +36,44 @@ impl Cache {
     pub fn begin(&self, key: &Key) -> Result<Publication, CacheError> {
         let store = &self.0;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let (file, temporary) = match rustix::fs::openat(&store.entries, ".", flags, Mode::from_raw_mode(0o600)) {
-            Ok(file) => (file.into(), None),
-            // EISDIR is the answer of kernels and file systems that do not know the flag (open(2)).
-            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
-                let (file, temporary) = Temporary::create(self)?;
-                (file, Some(temporary))
-            }
-            Err(error) => return Err(CacheError::new("make a file in", store.entries.path(), error)),
-        };
-        Ok(Publication { cache: self.clone(), key: *key, file, temporary })
+        let (file, temporary) =
+            match rustix::fs::openat(&store.entries, ".", flags, Mode::from_raw_mode(0o600)) {
+                Ok(file) => (file.into(), None),
+                // EISDIR is the answer of kernels and file systems that do not know the flag (open(2)).
+                Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+                    let (file, temporary) = Temporary::create(self)?;
+                    (file, Some(temporary))
+                }
+                Err(error) => {
+                    return Err(CacheError::new(
+                        "make a file in",
+                        store.entries.path(),
+                        error,
+                    ));
+                }
+            };
+        Ok(Publication {
+            cache: self.clone(),
+            key: *key,
+            file,
+            temporary,
+        })
     }
 
     /// Publishes bytes that are at hand.
     ///
     /// # Errors
     /// As [`Cache::begin`] and [`Publication::publish`].
-    pub fn publish_bytes(&self, key: &Key, about: &About, bytes: &[u8]) -> Result<Entry, CacheError> {
+    pub fn publish_bytes(
+        &self,
+        key: &Key,
+        about: &About,
+        bytes: &[u8],
+    ) -> Result<Entry, CacheError> {
         let publication = self.begin(key)?;
-        (&publication.file).write_all(bytes).map_err(|error| publication.failed("write", error))?;
+        (&publication.file)
+            .write_all(bytes)
+            .map_err(|error| publication.failed("write", error))?;
         publication.publish(about)
     }
 }
@@ -66,7 +85,8 @@ impl Publication {
     /// Without `/proc`, or a free descriptor.
     pub fn output(&self) -> Result<OwnedFd, CacheError> {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| self.failed("open", error))
+        rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| self.failed("open", error))
     }
 
     /// Appends the trailer, makes the file durable, links it in place. Blocking: reads all of it and waits for
@@ -82,14 +102,26 @@ impl Publication {
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         let bytes = length + TRAILER_BYTES as u64;
         if bytes > store.limit {
-            return Err(CacheError::TooLarge { bytes, limit: store.limit });
+            return Err(CacheError::TooLarge {
+                bytes,
+                limit: store.limit,
+            });
         }
         let secret = secret::obtain(&store.directory, &store.locks)?;
         store.set_secret(secret);
-        let trailer = Trailer { length, key: self.key, about: about.clone() };
-        trailer.append(&self.file, &secret).map_err(|error| self.failed("write", error))?;
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(ENTRY_MODE)).map_err(|error| self.failed("change the mode of", error))?;
-        self.file.sync_all().map_err(|error| self.failed("write", error))?;
+        let trailer = Trailer {
+            length,
+            key: self.key,
+            about: about.clone(),
+        };
+        trailer
+            .append(&self.file, &secret)
+            .map_err(|error| self.failed("write", error))?;
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(ENTRY_MODE))
+            .map_err(|error| self.failed("change the mode of", error))?;
+        self.file
+            .sync_all()
+            .map_err(|error| self.failed("write", error))?;
         self.cache.make_room(bytes);
 
         let name = self.key.to_string();
@@ -100,18 +132,27 @@ impl Publication {
             };
             if linked && let Err(error) = store.entries.sync() {
                 // After a crash of the machine the entry may be missing, and is made anew.
-                log::warn!("could not make {} durable: {error}", store.entries.path().display());
+                log::warn!(
+                    "could not make {} durable: {error}",
+                    store.entries.path().display()
+                );
             }
             // Looking it up verifies what is really on disk, and puts another's bad entry out of the way.
             if let Some(entry) = self.cache.lookup(&self.key)? {
                 return Ok(entry);
             }
         }
-        Err(CacheError::Contested { path: store.entries.path_of(&name) })
+        Err(CacheError::Contested {
+            path: store.entries.path_of(&name),
+        })
     }
 
     fn failed(&self, operation: &'static str, error: impl Into<io::Error>) -> CacheError {
-        CacheError::new(operation, &self.cache.0.entries.path_of(&self.key.to_string()), error)
+        CacheError::new(
+            operation,
+            &self.cache.0.entries.path_of(&self.key.to_string()),
+            error,
+        )
     }
 }
 

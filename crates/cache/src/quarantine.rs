@@ -25,7 +25,10 @@ impl Store {
     /// is logged: the entry does not verify at the next lookup either.
     pub(crate) fn quarantine(&self, name: &str, file: Option<&File>, flaw: &Flaw) {
         let path = self.entries.path_of(name);
-        log::warn!("cache entry {} is put in quarantine and made anew: {flaw}", path.display());
+        log::warn!(
+            "cache entry {} is put in quarantine and made anew: {flaw}",
+            path.display()
+        );
         if let Some(file) = file {
             let same = rustix::fs::fstat(file).is_ok_and(|ours| {
                 rustix::fs::statat(&self.entries, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -35,11 +38,22 @@ impl Store {
                 return;
             }
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let to = format!("{name}.{:020}", now.as_nanos());
-        let moved = rustix::fs::renameat_with(&self.entries, name, &self.quarantine, &to, RenameFlags::NOREPLACE);
+        let moved = rustix::fs::renameat_with(
+            &self.entries,
+            name,
+            &self.quarantine,
+            &to,
+            RenameFlags::NOREPLACE,
+        );
         if let Err(error) = moved {
-            log::warn!("could not move {} to the quarantine, it is removed: {error}", path.display());
+            log::warn!(
+                "could not move {} to the quarantine, it is removed: {error}",
+                path.display()
+            );
             if let Err(error) = self.entries.remove(name) {
                 log::warn!("{error}");
             }
@@ -72,7 +86,13 @@ impl Store {
             rustix::fs::statat(&self.quarantine, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
         };
-        names.into_iter().map(|name| Quarantined { bytes: size(&name), name }).collect()
+        names
+            .into_iter()
+            .map(|name| Quarantined {
+                bytes: size(&name),
+                name,
+            })
+            .collect()
     }
 }
 

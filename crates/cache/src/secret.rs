@@ -38,7 +38,10 @@ pub(crate) fn obtain(directory: &Directory, locks: &Locks) -> Result<Secret, Cac
                 // could be taken away.
                 let _lock = locks.housekeeping()?;
                 if let Found::Bad(reason) = find(directory)? {
-                    log::warn!("the secret of the cache in {} is replaced: it {reason}", directory.path().display());
+                    log::warn!(
+                        "the secret of the cache in {} is replaced: it {reason}",
+                        directory.path().display()
+                    );
                     directory.remove(NAME)?;
                 }
             }
@@ -87,14 +90,18 @@ fn make(directory: &Directory) -> Result<(), CacheError> {
     let failed = |error: std::io::Error| CacheError::new("make", &directory.path_of(NAME), error);
     let mut secret = Secret::default();
     // A request of up to 256 bytes is answered whole (getrandom(2)).
-    rustix::rand::getrandom(&mut secret, GetRandomFlags::empty()).map_err(|error| failed(error.into()))?;
+    rustix::rand::getrandom(&mut secret, GetRandomFlags::empty())
+        .map_err(|error| failed(error.into()))?;
 
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mut temporary = None;
     let file = match rustix::fs::openat(directory, ".", flags, Mode::from_raw_mode(FILE_MODE)) {
         Ok(file) => file,
         Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
-            let name = format!(".secret-{}", blake3::Hash::from_bytes(secret).to_hex().split_at(16).0);
+            let name = format!(
+                ".secret-{}",
+                blake3::Hash::from_bytes(secret).to_hex().split_at(16).0
+            );
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
             let file = rustix::fs::openat(directory, &name, flags, Mode::from_raw_mode(FILE_MODE))
                 .map_err(|error| failed(error.into()))?;
@@ -105,8 +112,11 @@ fn make(directory: &Directory) -> Result<(), CacheError> {
     };
     let mut file = File::from(file);
     // The umask may have taken bits away that the check wants.
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(FILE_MODE)).map_err(|error| failed(error.into()))?;
-    file.write_all(&secret).and_then(|()| file.sync_all()).map_err(failed)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(FILE_MODE))
+        .map_err(|error| failed(error.into()))?;
+    file.write_all(&secret)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     match temporary {
         None => directory.link(file.as_fd(), NAME)?,
         Some(temporary) => directory.rename_new(&temporary, NAME)?,

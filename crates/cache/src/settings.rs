@@ -36,7 +36,9 @@ impl Settings {
         let limit = match limit.map(|text| text.to_str().and_then(bytes)) {
             Some(Some(limit)) => limit,
             Some(None) => {
-                log::warn!("SKIFF_CACHE_BYTES is not a number of bytes (4294967296, 4096M, 4G): {DEFAULT_LIMIT} is taken");
+                log::warn!(
+                    "SKIFF_CACHE_BYTES is not a number of bytes (4294967296, 4096M, 4G): {DEFAULT_LIMIT} is taken"
+                );
                 DEFAULT_LIMIT
             }
             None => DEFAULT_LIMIT,
@@ -66,10 +68,25 @@ mod tests {
         assert_eq!(limit("4096"), 4096);
         assert_eq!(limit("3K"), 3072);
         assert_eq!(limit("2G"), 2 << 30);
-        for nonsense in ["", "G", "-1", "4 G", "1e9", "99999999999999999999", "18446744073709551615K", "4Gé"] {
+        for nonsense in [
+            "",
+            "G",
+            "-1",
+            "4 G",
+            "1e9",
+            "99999999999999999999",
+            "18446744073709551615K",
+            "4Gé",
+        ] {
             assert_eq!(limit(nonsense), DEFAULT_LIMIT, "{nonsense:?}");
         }
-        assert_eq!(Settings::from_values(Some(OsStr::new("")), None).directory, PathBuf::from(DEFAULT_DIRECTORY));
-        assert_eq!(Settings::from_values(Some(OsStr::new("/x")), None).directory, PathBuf::from("/x"));
+        assert_eq!(
+            Settings::from_values(Some(OsStr::new("")), None).directory,
+            PathBuf::from(DEFAULT_DIRECTORY)
+        );
+        assert_eq!(
+            Settings::from_values(Some(OsStr::new("/x")), None).directory,
+            PathBuf::from("/x")
+        );
     }
 }

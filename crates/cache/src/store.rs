@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use skiff_sandbox::sys::mount;
 
@@ -86,7 +88,15 @@ impl Cache {
         let locks = Locks::new(&directory)?;
         let secret = Mutex::new(secret::obtain(&directory, &locks)?);
         let read_only = read_only_view(&entries)?;
-        let store = Store { directory, entries, read_only, quarantine, locks, secret, limit: settings.limit };
+        let store = Store {
+            directory,
+            entries,
+            read_only,
+            quarantine,
+            locks,
+            secret,
+            limit: settings.limit,
+        };
         Ok(Self(Arc::new(store)))
     }
 
@@ -126,7 +136,11 @@ impl Cache {
             Ok((trailer, stat)) => {
                 mark_used(&file);
                 store.touch(&name, &stat);
-                Ok(Some(Entry { file: file.into(), length: trailer.length, about: trailer.about }))
+                Ok(Some(Entry {
+                    file: file.into(),
+                    length: trailer.length,
+                    about: trailer.about,
+                }))
             }
             Err(flaw) => {
                 store.quarantine(&name, Some(&file), &flaw);
@@ -145,19 +159,28 @@ pub(crate) enum Opened {
 impl Store {
     /// Opens an entry on the read-only mount, if it is something that can be opened as a file.
     pub(crate) fn open_entry(&self, name: &str) -> Result<Opened, CacheError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.read_only, name, flags, Mode::empty()) {
             Ok(file) => Ok(Opened::File(file.into())),
             Err(Errno::NOENT) => Ok(Opened::Missing),
             // A symlink, a socket or FIFO, a device: opening them fails each in its own way.
-            Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::NODEV) => Ok(Opened::Flawed(Flaw::NotAFile)),
-            Err(error @ (Errno::IO | Errno::BADMSG)) => Ok(Opened::Flawed(Flaw::Unreadable(error.into()))),
+            Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::NODEV) => {
+                Ok(Opened::Flawed(Flaw::NotAFile))
+            }
+            Err(error @ (Errno::IO | Errno::BADMSG)) => {
+                Ok(Opened::Flawed(Flaw::Unreadable(error.into())))
+            }
             Err(error) => Err(CacheError::new("open", &self.entries.path_of(name), error)),
         }
     }
 
     /// Everything that must be true of an entry's file, its hash last.
-    pub(crate) fn verify(&self, file: &File, key: &Key) -> Result<Result<(Trailer, Stat), Flaw>, CacheError> {
+    pub(crate) fn verify(
+        &self,
+        file: &File,
+        key: &Key,
+    ) -> Result<Result<(Trailer, Stat), Flaw>, CacheError> {
         let stat = match metadata(file) {
             Ok(stat) => stat,
             Err(flaw) => return Ok(Err(flaw)),
@@ -190,14 +213,25 @@ impl Store {
     fn touch(&self, name: &str, stat: &Stat) {
         let used = modified(stat);
         // A time to come was written before the clock was set back.
-        if SystemTime::now().duration_since(used).is_ok_and(|age| age < TOUCH_AFTER) {
+        if SystemTime::now()
+            .duration_since(used)
+            .is_ok_and(|age| age < TOUCH_AFTER)
+        {
             return;
         }
         let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            },
         };
-        if let Err(error) = rustix::fs::utimensat(&self.entries, name, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        if let Err(error) =
+            rustix::fs::utimensat(&self.entries, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        {
             log::debug!("could not note the use of cache entry {name}: {error}");
         }
     }
@@ -222,14 +256,20 @@ fn metadata(file: &File) -> Result<Stat, Flaw> {
 }
 
 pub(crate) fn modified(stat: &Stat) -> SystemTime {
-    u64::try_from(stat.st_mtime).map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    u64::try_from(stat.st_mtime).map_or(SystemTime::UNIX_EPOCH, |seconds| {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    })
 }
 
 fn read_only_view(entries: &Directory) -> Result<OwnedFd, CacheError> {
     let failed = |error| CacheError::new("make a read-only view of", entries.path(), error);
     let tree = mount::clone_fd(entries.as_fd(), false).map_err(failed)?;
     let flags = mount::attribute::READ_ONLY | mount::attribute::NO_SUID | mount::attribute::NO_DEV;
-    let change = mount::Change { set: flags, clear: 0, propagation: Some(skiff_sandbox::plan::Propagation::Private) };
+    let change = mount::Change {
+        set: flags,
+        clear: 0,
+        propagation: Some(skiff_sandbox::plan::Propagation::Private),
+    };
     mount::change(tree.as_fd(), change, false).map_err(failed)?;
     Ok(tree)
 }
@@ -247,5 +287,6 @@ fn mark_used(file: &File) {
 pub(crate) fn is_used(file: &File) -> bool {
     // The kernel answers with the lock that stands in the way of this one, or with F_UNLCK.
     let mut whole = lock::range(libc::F_WRLCK, 0, 0);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut whole)).is_ok() && i32::from(whole.l_type) != libc::F_UNLCK
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut whole)).is_ok()
+        && i32::from(whole.l_type) != libc::F_UNLCK
 }

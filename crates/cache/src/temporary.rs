@@ -22,20 +22,32 @@ impl Temporary {
     pub(crate) fn create(cache: &Cache) -> Result<(File, Self), CacheError> {
         cache.remove_orphans();
         let entries = &cache.0.entries;
-        let failed = |error: std::io::Error| CacheError::new("make a file in", entries.path(), error);
+        let failed =
+            |error: std::io::Error| CacheError::new("make a file in", entries.path(), error);
         let name = format!("{PREFIX}{}", random_name().map_err(failed)?);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(entries, &name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
-        let temporary = Self { cache: cache.clone(), name };
+        let file = rustix::fs::openat(entries, &name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| failed(error.into()))?;
+        let temporary = Self {
+            cache: cache.clone(),
+            name,
+        };
         // An orphan sweep between the two calls takes the name away; publishing then fails, and nothing else.
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| failed(error.into()))?;
         Ok((file.into(), temporary))
     }
 
     /// Gives the file its last name; `false` when that is taken.
     pub(crate) fn rename(&self, to: &str) -> Result<bool, CacheError> {
         let entries = &self.cache.0.entries;
-        match rustix::fs::renameat_with(entries, &self.name, entries, to, rustix::fs::RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(
+            entries,
+            &self.name,
+            entries,
+            to,
+            rustix::fs::RenameFlags::NOREPLACE,
+        ) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::EXIST) => Ok(false),
             Err(error) => Err(CacheError::new("name", &entries.path_of(to), error)),
@@ -55,10 +67,17 @@ impl Cache {
     /// Removes files in the making whose makers are dead.
     pub(crate) fn remove_orphans(&self) {
         let entries = &self.0.entries;
-        for name in entries.names().unwrap_or_default().iter().filter(|name| name.starts_with(PREFIX)) {
+        for name in entries
+            .names()
+            .unwrap_or_default()
+            .iter()
+            .filter(|name| name.starts_with(PREFIX))
+        {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let orphan = rustix::fs::openat(entries, name, flags, Mode::empty())
-                .is_ok_and(|file| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+            let orphan =
+                rustix::fs::openat(entries, name, flags, Mode::empty()).is_ok_and(|file| {
+                    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                });
             if orphan && let Err(error) = entries.remove(name) {
                 log::warn!("{error}");
             }

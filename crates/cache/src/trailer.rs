@@ -71,7 +71,8 @@ impl Trailer {
         bytes[16..24].copy_from_slice(&self.length.to_le_bytes());
         bytes[24..56].copy_from_slice(&self.key.0);
         bytes[56..88].copy_from_slice(&self.about.source);
-        let maker = &self.about.maker.as_bytes()[..self.about.maker.floor_char_boundary(MAKER_BYTES)];
+        let maker =
+            &self.about.maker.as_bytes()[..self.about.maker.floor_char_boundary(MAKER_BYTES)];
         bytes[88..88 + maker.len()].copy_from_slice(maker);
         bytes
     }
@@ -81,8 +82,19 @@ impl Trailer {
         let length = u64::from_le_bytes(bytes[16..24].try_into().ok()?);
         let key = Key(bytes[24..56].try_into().ok()?);
         let source = bytes[56..88].try_into().ok()?;
-        let maker = std::str::from_utf8(&bytes[88..]).ok()?.trim_end_matches('\0').to_owned();
-        let trailer = Self { length, key, about: About { kind: Kind(kind), maker, source } };
+        let maker = std::str::from_utf8(&bytes[88..])
+            .ok()?
+            .trim_end_matches('\0')
+            .to_owned();
+        let trailer = Self {
+            length,
+            key,
+            about: About {
+                kind: Kind(kind),
+                maker,
+                source,
+            },
+        };
         // One trailer has one encoding: whatever does not come back the same was not written by us.
         (trailer.encode() == *bytes).then_some(trailer)
     }
@@ -93,20 +105,33 @@ impl Trailer {
     }
 
     fn read_with_hash(file: &File, size: u64) -> Result<(Self, blake3::Hash), Flaw> {
-        let found = size.checked_sub(TRAILER_BYTES as u64).ok_or(Flaw::NoTrailer)?;
+        let found = size
+            .checked_sub(TRAILER_BYTES as u64)
+            .ok_or(Flaw::NoTrailer)?;
         let mut bytes = [0; TRAILER_BYTES];
-        file.read_exact_at(&mut bytes, found).map_err(Flaw::Unreadable)?;
-        let (hashed, hash) = bytes.split_first_chunk::<HASHED_BYTES>().ok_or(Flaw::NoTrailer)?;
+        file.read_exact_at(&mut bytes, found)
+            .map_err(Flaw::Unreadable)?;
+        let (hashed, hash) = bytes
+            .split_first_chunk::<HASHED_BYTES>()
+            .ok_or(Flaw::NoTrailer)?;
         let hash = blake3::Hash::from_slice(hash).map_err(|_| Flaw::NoTrailer)?;
         let trailer = Self::decode(hashed).ok_or(Flaw::NoTrailer)?;
         if trailer.length != found {
-            return Err(Flaw::Length { said: trailer.length, found });
+            return Err(Flaw::Length {
+                said: trailer.length,
+                found,
+            });
         }
         Ok((trailer, hash))
     }
 
     /// Reads and verifies a whole file of `size` bytes.
-    pub(crate) fn verify(file: &File, size: u64, key: &Key, secret: &[u8; 32]) -> Result<Self, Flaw> {
+    pub(crate) fn verify(
+        file: &File,
+        size: u64,
+        key: &Key,
+        secret: &[u8; 32],
+    ) -> Result<Self, Flaw> {
         let (trailer, said) = Self::read_with_hash(file, size)?;
         if trailer.key != *key {
             return Err(Flaw::Key(trailer.key));
@@ -132,7 +157,8 @@ impl Trailer {
         let mut chunk = vec![0; CHUNK];
         let mut offset = 0;
         while offset < self.length {
-            let wanted = usize::try_from(self.length - offset).map_or(CHUNK, |rest| rest.min(CHUNK));
+            let wanted =
+                usize::try_from(self.length - offset).map_or(CHUNK, |rest| rest.min(CHUNK));
             match file.read_at(&mut chunk[..wanted], offset) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
@@ -153,8 +179,16 @@ mod tests {
     use super::*;
 
     fn sample() -> Trailer {
-        let about = About { kind: Kind(7), maker: "wasmtime".to_owned(), source: [9; 32] };
-        Trailer { length: 12345, key: Key([3; 32]), about }
+        let about = About {
+            kind: Kind(7),
+            maker: "wasmtime".to_owned(),
+            source: [9; 32],
+        };
+        Trailer {
+            length: 12345,
+            key: Key([3; 32]),
+            about,
+        }
     }
 
     #[test]
@@ -162,8 +196,15 @@ mod tests {
         let bytes = sample().encode();
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = [
-            "534b494646454e54", "0100", "0700", "00000000", "3930000000000000", &"03".repeat(32), &"09".repeat(32),
-            "7761736d74696d65", &"00".repeat(16),
+            "534b494646454e54",
+            "0100",
+            "0700",
+            "00000000",
+            "3930000000000000",
+            &"03".repeat(32),
+            &"09".repeat(32),
+            "7761736d74696d65",
+            &"00".repeat(16),
         ];
         assert_eq!(text, expected.concat());
         assert_eq!(Trailer::decode(&bytes), Some(sample()));
@@ -185,8 +226,14 @@ mod tests {
     fn long_names_are_cut_at_a_character() {
         let mut trailer = sample();
         trailer.about.maker = "ä".repeat(20);
-        assert_eq!(Trailer::decode(&trailer.encode()).map(|trailer| trailer.about.maker), Some("ä".repeat(12)));
+        assert_eq!(
+            Trailer::decode(&trailer.encode()).map(|trailer| trailer.about.maker),
+            Some("ä".repeat(12))
+        );
         trailer.about.maker = "a".to_owned() + &"ä".repeat(20);
-        assert_eq!(Trailer::decode(&trailer.encode()).map(|trailer| trailer.about.maker), Some("a".to_owned() + &"ä".repeat(11)));
+        assert_eq!(
+            Trailer::decode(&trailer.encode()).map(|trailer| trailer.about.maker),
+            Some("a".to_owned() + &"ä".repeat(11))
+        );
     }
 }

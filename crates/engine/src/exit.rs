@@ -47,7 +47,10 @@ impl EarlyRecord {
             return None;
         }
         let (_, time) = bytes.split_last_chunk::<8>()?;
-        Some(Self { code: bytes[4], unix_nanos: u64::from_le_bytes(*time) })
+        Some(Self {
+            code: bytes[4],
+            unix_nanos: u64::from_le_bytes(*time),
+        })
     }
 }
 
@@ -57,13 +60,20 @@ mod tests {
 
     #[test]
     fn early_record_survives_encoding() {
-        let record = EarlyRecord { code: 42, unix_nanos: 1_700_000_000_123_456_789 };
+        let record = EarlyRecord {
+            code: 42,
+            unix_nanos: 1_700_000_000_123_456_789,
+        };
         assert_eq!(EarlyRecord::decode(&record.encode()), Some(record));
     }
 
     #[test]
     fn half_a_record_is_no_record() {
-        let bytes = EarlyRecord { code: 1, unix_nanos: 7 }.encode();
+        let bytes = EarlyRecord {
+            code: 1,
+            unix_nanos: 7,
+        }
+        .encode();
         for length in 0..bytes.len() {
             assert_eq!(EarlyRecord::decode(&bytes[..length]), None);
         }

@@ -11,12 +11,17 @@ fn what_is_published_is_found() {
 
     let publication = fixture.cache.begin(&key(1)).unwrap();
     let code = code(300_000);
-    File::from(publication.output().unwrap()).write_all(&code).unwrap();
+    File::from(publication.output().unwrap())
+        .write_all(&code)
+        .unwrap();
     let entry = publication.publish(&about()).unwrap();
     assert_eq!((entry.length, &entry.about), (300_000, &about()));
     assert_eq!(bytes_of(entry), code);
 
-    assert_eq!(bytes_of(fixture.cache.lookup(&key(1)).unwrap().unwrap()), code);
+    assert_eq!(
+        bytes_of(fixture.cache.lookup(&key(1)).unwrap().unwrap()),
+        code
+    );
     // Another process.
     let other = Cache::open(&settings(fixture.directory.path(), 1 << 30)).unwrap();
     assert_eq!(bytes_of(other.lookup(&key(1)).unwrap().unwrap()), code);
@@ -27,7 +32,9 @@ fn what_is_published_is_found() {
 fn a_publication_that_is_dropped_leaves_nothing() {
     let fixture = Fixture::new();
     let publication = fixture.cache.begin(&key(1)).unwrap();
-    File::from(publication.output().unwrap()).write_all(&code(100_000)).unwrap();
+    File::from(publication.output().unwrap())
+        .write_all(&code(100_000))
+        .unwrap();
     drop(publication);
     assert!(fixture.names("entries").is_empty());
 }
@@ -35,10 +42,20 @@ fn a_publication_that_is_dropped_leaves_nothing() {
 #[test]
 fn an_entry_cannot_be_reopened_for_writing() {
     let fixture = Fixture::new();
-    let entry = fixture.cache.publish_bytes(&key(1), &about(), &code(5000)).unwrap();
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&entry.file));
+    let entry = fixture
+        .cache
+        .publish_bytes(&key(1), &about(), &code(5000))
+        .unwrap();
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&entry.file)
+    );
     let error = File::options().write(true).open(&path).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    File::options().write(true).truncate(true).open(path).unwrap_err();
+    File::options()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .unwrap_err();
     (&File::from(entry.file)).write_all(b"x").unwrap_err();
 }

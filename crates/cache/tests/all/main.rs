@@ -42,24 +42,42 @@ impl Fixture {
 }
 
 fn settings(directory: &Path, limit: u64) -> Settings {
-    Settings { directory: directory.to_path_buf(), limit }
+    Settings {
+        directory: directory.to_path_buf(),
+        limit,
+    }
 }
 
 fn key(number: u8) -> Key {
-    Key::new(&KeyParts { module: &[number; 32], engine: "test", build: &[1], options: &[], processor: "none" })
+    Key::new(&KeyParts {
+        module: &[number; 32],
+        engine: "test",
+        build: &[1],
+        options: &[],
+        processor: "none",
+    })
 }
 
 fn about() -> About {
-    About { kind: Kind(2), maker: "test".to_owned(), source: [5; 32] }
+    About {
+        kind: Kind(2),
+        maker: "test".to_owned(),
+        source: [5; 32],
+    }
 }
 
 /// Bytes that differ from page to page.
 fn code(length: usize) -> Vec<u8> {
-    (0..length).map(|index| u8::try_from((index / 7 + index / 4096) % 251).unwrap()).collect()
+    (0..length)
+        .map(|index| u8::try_from((index / 7 + index / 4096) % 251).unwrap())
+        .collect()
 }
 
 fn bytes_of(entry: Entry) -> Vec<u8> {
     let mut bytes = Vec::new();
-    File::from(entry.file).take(entry.length).read_to_end(&mut bytes).unwrap();
+    File::from(entry.file)
+        .take(entry.length)
+        .read_to_end(&mut bytes)
+        .unwrap();
     bytes
 }

@@ -2,13 +2,14 @@
 //! that what was hashed is what is compiled, whatever happens to the file they came from.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use sha2::{Digest, Sha256};
 
-use crate::module::LARGEST;
+use crate::module::{Bytes, LARGEST};
 
 /// A module could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub struct ModuleBuffer {
 /// All bytes of a module, sealed.
 #[derive(Debug)]
 pub struct ModuleBytes {
-    file: OwnedFd,
+    file: File,
     sha256: [u8; 32],
     length: u64,
 }
@@ -57,9 +58,17 @@ impl ModuleBuffer {
     /// # Errors
     /// When the kernel has no memory file to give.
     pub fn new() -> Result<Self, SourceError> {
-        let file = rustix::fs::memfd_create(c"module", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(|error| SourceError::Io { operation: "make a memory file", source: error.into() })?;
-        Ok(Self { file: file.into(), hasher: Sha256::new(), length: 0 })
+        let file =
+            rustix::fs::memfd_create(c"module", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+                .map_err(|error| SourceError::Io {
+                    operation: "make a memory file",
+                    source: error.into(),
+                })?;
+        Ok(Self {
+            file: file.into(),
+            hasher: Sha256::new(),
+            length: 0,
+        })
     }
 
     /// Appends bytes.
@@ -67,14 +76,19 @@ impl ModuleBuffer {
     /// # Errors
     /// [`SourceError::TooLarge`] beyond [`LARGEST`]; no memory.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
-        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.length = self
+            .length
+            .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if self.length > LARGEST {
             return Err(SourceError::TooLarge);
         }
         self.hasher.update(bytes);
         self.file
             .write_all(bytes)
-            .map_err(|source| SourceError::Io { operation: "copy it into memory", source })
+            .map_err(|source| SourceError::Io {
+                operation: "copy it into memory",
+                source,
+            })
     }
 
     /// Seals them.
@@ -82,11 +96,16 @@ impl ModuleBuffer {
     /// # Errors
     /// When the kernel refuses the seals.
     pub fn finish(self) -> Result<ModuleBytes, SourceError> {
-        let file = OwnedFd::from(self.file);
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)
-            .map_err(|error| SourceError::Io { operation: "seal its copy in memory", source: error.into() })?;
-        Ok(ModuleBytes { file, sha256: self.hasher.finalize().into(), length: self.length })
+        rustix::fs::fcntl_add_seals(&self.file, seals).map_err(|error| SourceError::Io {
+            operation: "seal its copy in memory",
+            source: error.into(),
+        })?;
+        Ok(ModuleBytes {
+            file: self.file,
+            sha256: self.hasher.finalize().into(),
+            length: self.length,
+        })
     }
 }
 
@@ -103,9 +122,38 @@ impl ModuleBytes {
                 Ok(0) => return buffer.finish(),
                 Ok(count) => buffer.write(&chunk[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(SourceError::Io { operation: "read it", source }),
+                Err(source) => {
+                    return Err(SourceError::Io {
+                        operation: "read it",
+                        source,
+                    });
+                }
             }
         }
+    }
+
+    /// Copies a whole file. Blocking.
+    ///
+    /// # Errors
+    /// As [`ModuleBytes::copy_of`].
+    pub fn copy_of_file(mut file: File) -> Result<Self, SourceError> {
+        file.rewind().map_err(|source| SourceError::Io {
+            operation: "read it",
+            source,
+        })?;
+        Self::copy_of(file)
+    }
+
+    /// That they are the bytes of this digest.
+    pub(super) fn check(&self, expected: &[u8; 32]) -> Result<(), SourceError> {
+        if self.sha256 == *expected {
+            return Ok(());
+        }
+        let hex = |digest: &[u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Err(SourceError::Digest {
+            expected: hex(expected),
+            got: hex(&self.sha256),
+        })
     }
 
     /// Their SHA-256.
@@ -122,5 +170,15 @@ impl ModuleBytes {
 impl AsFd for ModuleBytes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+impl Bytes for ModuleBytes {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_exactly(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
     }
 }
