@@ -1,6 +1,6 @@
 //! Asks this node's cache whether it has the code of a module.
 
-use skiff_cache::Settings as CacheSettings;
+use skiff_cache::{Cache, Settings as CacheSettings};
 use skiff_engine::compile::{CompileOptions, Compiler, Settings};
 
 /// The engine whose code is asked for.
@@ -28,6 +28,10 @@ impl Node {
         }
         if !skiff_node::doctor::privileges::may_mount() {
             return Self::Closed("the cache is root's alone".into());
+        }
+        // Asked first, since a compiler without a cache would answer that it has nothing.
+        if let Err(error) = Cache::open(&cache) {
+            return Self::Closed(format!("{:#}", anyhow::Error::from(error)));
         }
         let compiler = Settings::beside_own_executable(ENGINE).map_err(anyhow::Error::from);
         match compiler.and_then(|settings| Ok(Compiler::new(settings)?)) {

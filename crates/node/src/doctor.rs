@@ -106,14 +106,15 @@ pub fn examine(subject: &Subject) -> Vec<Finding> {
     let config = cri.as_ref().and_then(|cri| cri.config.as_ref().ok());
     let mut findings = kernel::judge(&kernel);
     findings.extend(cgroups::judge(&cgroups, config));
+    findings.extend(containerd::judge(&containerd));
     findings.extend(privileges::judge(&privileges::Facts {
         own,
         containerd: containerd
             .process()
             .and_then(|process| process.capabilities),
         restrict_oom_score_adj: config.map(|config| config.restrict_oom_score_adj),
+        kubelet: cri.as_ref().is_some_and(|cri| cri.kubelet),
     }));
-    findings.extend(containerd::judge(&containerd));
     if let Some(cri) = &cri {
         findings.extend(cri::judge(cri, containerd.version()));
     }

@@ -106,10 +106,7 @@ fn stdout_takes_the_archive() {
         .well();
     let piped = place.skiff(&["build", "hello.wasm", "-o", "-"]);
     assert_eq!(piped.code, 0, "{piped:?}");
-    assert_eq!(
-        piped.stdout.as_bytes(),
-        std::fs::read(place.path("file.tar")).unwrap()
-    );
+    assert_eq!(piped.bytes, std::fs::read(place.path("file.tar")).unwrap());
     assert!(
         place
             .skiff(&["build", "hello.wasm", "-o", "-", "--json"])

@@ -16,6 +16,8 @@ pub(crate) struct Place {
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) stdout: String,
+    /// stdout as it came.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) stderr: String,
 }
 
@@ -65,7 +67,8 @@ impl Place {
             .unwrap();
         Ended {
             code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            bytes: output.stdout,
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }

@@ -13,6 +13,8 @@ pub struct Facts {
     pub containerd: Option<u64>,
     /// containerd's setting of that name, when its configuration could be read.
     pub restrict_oom_score_adj: Option<bool>,
+    /// A kubelet lives on this node.
+    pub kubelet: bool,
 }
 
 /// Names in the order of their numbers (`linux/capability.h`).
@@ -124,7 +126,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     }
     findings.push(needed(whose, set));
     findings.push(usual(whose, set));
-    findings.push(oom_score(whose, set, facts.restrict_oom_score_adj));
+    findings.push(oom_score(whose, set, facts));
     findings
 }
 
@@ -169,7 +171,7 @@ fn usual(whose: &str, set: u64) -> Finding {
     )
 }
 
-fn oom_score(whose: &str, set: u64, restricted: Option<bool>) -> Finding {
+fn oom_score(whose: &str, set: u64, facts: &Facts) -> Finding {
     let id = "privileges.oom_score_adj";
     let cure =
         "set restrict_oom_score_adj = true in containerd's CRI plugin and restart containerd";
@@ -179,24 +181,23 @@ fn oom_score(whose: &str, set: u64, restricted: Option<bool>) -> Finding {
             format!("{whose} has CAP_SYS_RESOURCE (oom_score_adj and rlimits can be set freely)"),
         );
     }
-    match restricted {
+    let lacks = format!("{whose} lacks CAP_SYS_RESOURCE");
+    match facts.restrict_oom_score_adj {
         Some(true) => Finding::ok(
             id,
-            format!(
-                "{whose} lacks CAP_SYS_RESOURCE; restrict_oom_score_adj is set, so that pods start nevertheless"
-            ),
+            format!("{lacks}; restrict_oom_score_adj is set, so that pods start nevertheless"),
         ),
-        Some(false) => Finding::fail(
+        Some(false) if facts.kubelet => Finding::fail(
             id,
             format!(
-                "{whose} lacks CAP_SYS_RESOURCE and restrict_oom_score_adj is off; pods are refused, since their oom_score_adj of -998 cannot be written"
+                "{lacks} and restrict_oom_score_adj is off; pods are refused, since their oom_score_adj of -998 cannot be written"
             ),
             cure,
         ),
-        None => Finding::warn(
+        _ => Finding::warn(
             id,
             format!(
-                "{whose} lacks CAP_SYS_RESOURCE; pods are refused when they ask for a negative oom_score_adj or higher rlimits"
+                "{lacks}; pods of Kubernetes are refused, since their oom_score_adj of -998 cannot be written"
             ),
             cure,
         ),
@@ -234,72 +235,72 @@ mod tests {
         }
     }
 
+    fn without(name: &str) -> u64 {
+        ALL & !bit(name)
+    }
+
+    const WHOLE: Facts = Facts {
+        own: ALL,
+        containerd: Some(ALL),
+        restrict_oom_score_adj: Some(false),
+        kubelet: true,
+    };
+
     #[test]
-    fn judgements() {
+    fn capabilities_are_judged_on_containerd_or_else_on_this_command() {
         use Status::{Fail, Ok, Warn};
-        let without = |name: &str| ALL & !bit(name);
+        let containerd = |set| Facts {
+            containerd: Some(set),
+            ..WHOLE
+        };
+        let alone = |own| Facts {
+            own,
+            containerd: None,
+            ..WHOLE
+        };
         let table = [
-            (ALL, Some(ALL), None, "privileges.needed", Some(Ok)),
-            (ALL, Some(ALL), None, "privileges.self", None),
-            (0, Some(ALL), None, "privileges.self", Some(Warn)),
-            (0, Some(ALL), None, "privileges.needed", Some(Ok)),
+            ("privileges.self", WHOLE, None),
+            ("privileges.self", Facts { own: 0, ..WHOLE }, Some(Warn)),
+            ("privileges.needed", WHOLE, Some(Ok)),
+            ("privileges.needed", Facts { own: 0, ..WHOLE }, Some(Ok)),
             (
-                ALL,
-                Some(without("SYS_ADMIN")),
-                None,
                 "privileges.needed",
+                containerd(without("SYS_ADMIN")),
                 Some(Fail),
             ),
+            ("privileges.needed", alone(without("SETPCAP")), Some(Fail)),
+            ("privileges.usual", WHOLE, Some(Ok)),
             (
-                without("SETPCAP"),
-                None,
-                None,
-                "privileges.needed",
-                Some(Fail),
-            ),
-            (
-                ALL,
-                Some(without("NET_RAW")),
-                None,
                 "privileges.usual",
+                containerd(without("NET_RAW")),
                 Some(Warn),
-            ),
-            (
-                ALL,
-                Some(without("SYS_RESOURCE")),
-                Some(true),
-                "privileges.oom_score_adj",
-                Some(Ok),
-            ),
-            (
-                ALL,
-                Some(without("SYS_RESOURCE")),
-                Some(false),
-                "privileges.oom_score_adj",
-                Some(Fail),
-            ),
-            (
-                ALL,
-                Some(without("SYS_RESOURCE")),
-                None,
-                "privileges.oom_score_adj",
-                Some(Warn),
-            ),
-            (
-                without("SYS_RESOURCE"),
-                Some(ALL),
-                Some(false),
-                "privileges.oom_score_adj",
-                Some(Ok),
             ),
         ];
-        for (own, containerd, restrict_oom_score_adj, id, expected) in table {
-            let facts = Facts {
-                own,
-                containerd,
-                restrict_oom_score_adj,
-            };
+        for (id, facts, expected) in table {
             assert_eq!(status_of(&facts, id), expected, "{id} of {facts:x?}");
+        }
+    }
+
+    #[test]
+    fn without_sys_resource_pods_need_restrict_oom_score_adj() {
+        use Status::{Fail, Ok, Warn};
+        let lacking = without("SYS_RESOURCE");
+        let table = [
+            (ALL, Some(false), true, Ok),
+            (lacking, Some(true), true, Ok),
+            (lacking, Some(false), true, Fail),
+            (lacking, Some(false), false, Warn),
+            (lacking, None, true, Warn),
+        ];
+        for (set, restrict_oom_score_adj, kubelet, expected) in table {
+            let facts = Facts {
+                own: ALL,
+                containerd: Some(set),
+                restrict_oom_score_adj,
+                kubelet,
+            };
+            let status = status_of(&facts, "privileges.oom_score_adj");
+            assert_eq!(status, Some(expected), "{facts:x?}");
         }
     }
 }

@@ -53,7 +53,12 @@ pub fn gather(process: &Process, config: Option<&CriConfig>) -> Facts {
         .get("PATH")
         .map(String::as_str)
         .unwrap_or_default();
-    let searched: Vec<PathBuf> = std::env::split_paths(path).chain(beside).collect();
+    let mut searched: Vec<PathBuf> = Vec::new();
+    for folder in std::env::split_paths(path).chain(beside) {
+        if !searched.contains(&folder) {
+            searched.push(folder);
+        }
+    }
     let mut wanted: BTreeSet<(String, Option<PathBuf>)> = config
         .into_iter()
         .flat_map(CriConfig::skiff_handlers)
