@@ -213,7 +213,7 @@ pub fn covering_mount<'a>(
 }
 
 /// Joins by name: `..` goes up, never above `/`.
-fn absolute(base: &str, path: &str) -> String {
+pub(crate) fn absolute(base: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let base = if path.starts_with('/') { "" } else { base };
     for part in base.split('/').chain(path.split('/')) {
