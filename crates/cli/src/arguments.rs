@@ -23,7 +23,8 @@ Something is broken on a node:
 
 Exit codes:
   0  all is well
-  1  the command worked and found something broken (doctor: FAIL, cache verify: quarantined)
+  1  the command worked and found something broken (doctor: FAIL; cache verify: damaged
+     entries; inspect: a module that is not valid)
   2  the command line was not understood
   3  the command could not do its work; the reason is on stderr
 
@@ -79,7 +80,7 @@ Layouts:
 
 Exit codes: 0 built, 2 arguments not understood, 3 could not be built")]
 pub(crate) struct Build {
-    /// The module: .wasm (core module or component) or .wat; several only for layer and artifact
+    /// Modules: .wasm (core module or component) or .wat; the first is what runs
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) modules: Vec<PathBuf>,
 
@@ -154,7 +155,8 @@ Examples:
   skiff inspect hello.tar
   skiff inspect -n k8s.io registry.example/app:1
 
-Exit codes: 0 shown, 2 arguments not understood, 3 could not be read (not Wasm, damaged, not there)")]
+Exit codes: 0 shown, 1 the image holds a module that is not valid, 2 arguments not understood,
+3 could not be read (not Wasm, damaged, not there)")]
 pub(crate) struct Inspect {
     /// A file, an archive, or an image in containerd
     #[arg(value_name = "FILE|ARCHIVE|IMAGE", value_hint = ValueHint::FilePath)]

@@ -30,7 +30,7 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(arguments: &Build, output: &Output) -> anyhow::Result<Outcome> {
-    let recipe = recipe(arguments)?;
+    let recipe = recipe(arguments);
     let mut progress = Progress::begin();
     progress.step(&format!("building {}", recipe.name));
     if arguments.containerd {
@@ -55,15 +55,8 @@ pub(crate) fn run(arguments: &Build, output: &Output) -> anyhow::Result<Outcome>
     report(arguments, output, &built, Some(&path))
 }
 
-fn recipe(arguments: &Build) -> anyhow::Result<Recipe> {
-    let single = matches!(arguments.layout, Layout::Combined | Layout::Root);
-    if single && arguments.modules.len() > 1 {
-        bail!(
-            "the layouts combined and root take one module, not {}: put the others in with --file, or use --layout layer",
-            arguments.modules.len()
-        );
-    }
-    Ok(Recipe {
+fn recipe(arguments: &Build) -> Recipe {
+    Recipe {
         modules: arguments.modules.clone(),
         files: arguments
             .files
@@ -95,7 +88,7 @@ fn recipe(arguments: &Build) -> anyhow::Result<Recipe> {
             Layout::Root => build::Layout::Root,
             Layout::Artifact => build::Layout::Artifact,
         },
-    })
+    }
 }
 
 /// The first module's file name without its ending.

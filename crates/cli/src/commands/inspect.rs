@@ -6,7 +6,7 @@ use skiff_image::build::{self, EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 use crate::Outcome;
 use crate::arguments::Inspect;
 use crate::compiled::Node;
-use crate::output::Output;
+use crate::output::{Colour, Output};
 use crate::quantity;
 use crate::target::Target;
 
@@ -44,6 +44,10 @@ pub(crate) fn run(arguments: &Inspect, output: &Output) -> anyhow::Result<Outcom
         output.document(&document(&facts, &node))?;
     } else {
         print(&facts, &node, output)?;
+    }
+    let mut modules = facts.entries.iter().flat_map(|entry| &entry.modules);
+    if modules.any(|module| module.problem.is_some()) {
+        return Ok(Outcome::Broken);
     }
     Ok(Outcome::Well)
 }
@@ -99,6 +103,15 @@ fn print(facts: &ImageFacts, node: &Node, output: &Output) -> anyhow::Result<()>
 }
 
 fn print_module(module: &ModuleFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
+    if let Some(problem) = &module.problem {
+        let bad = output.paint("BAD", Colour::Red);
+        output.text(&format!(
+            "  {bad}      {}  {}",
+            module.name,
+            quantity::bytes(module.bytes)
+        ))?;
+        return output.text(&format!("    {problem}"));
+    }
     output.text(&format!(
         "  {:<8} {}  {}",
         module.kind,

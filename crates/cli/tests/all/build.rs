@@ -46,7 +46,7 @@ fn the_document_keeps_its_shape() {
     assert_eq!(
         fields(&document["modules"][0]),
         [
-            "bytes", "digest", "exports", "imports", "kind", "name", "os", "world"
+            "bytes", "digest", "exports", "imports", "kind", "name", "os", "problem", "world"
         ]
     );
 }
@@ -174,19 +174,23 @@ fn missing_things_are_named() {
 }
 
 #[test]
-fn one_module_for_layouts_with_a_root() {
+fn an_artifact_holds_one_module_and_nothing_else() {
     let place = Place::new();
     place.module("a.wasm");
     place.module("b.wasm");
-    assert!(
+    let said = place
+        .skiff(&["build", "a.wasm", "b.wasm", "--layout", "artifact"])
+        .sentence();
+    assert!(said.contains("one module"), "{said}");
+    let said = place
+        .skiff(&["build", "a.wasm", "-e", "A=b", "--layout", "artifact"])
+        .sentence();
+    assert!(said.contains("another layout"), "{said}");
+    for layout in ["combined", "layer", "root"] {
         place
-            .skiff(&["build", "a.wasm", "b.wasm"])
-            .sentence()
-            .contains("--layout layer")
-    );
-    place
-        .skiff(&["build", "a.wasm", "b.wasm", "--layout", "layer"])
-        .well();
+            .skiff(&["build", "a.wasm", "b.wasm", "--layout", layout])
+            .well();
+    }
 }
 
 #[test]

@@ -92,11 +92,13 @@ impl Ended {
         self.stdout
     }
 
-    /// The command failed with one sentence on stderr; returns the sentence.
+    /// The command failed with one sentence on stderr, perhaps with the place in a text drawn below it;
+    /// returns the sentence.
     pub(crate) fn sentence(self) -> String {
         assert_eq!(self.code, 3, "{self:?}");
         let lines: Vec<&str> = self.stderr.lines().collect();
-        assert_eq!(lines.len(), 1, "more than one sentence: {self:?}");
+        let drawn = lines[1..].iter().all(|line| line.starts_with("   "));
+        assert!(drawn, "more than one sentence: {self:?}");
         lines[0].strip_prefix("skiff: ").unwrap().to_owned()
     }
 }

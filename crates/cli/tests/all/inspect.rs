@@ -70,7 +70,8 @@ fn the_document_keeps_its_shape() {
     assert_eq!(
         fields(&entry["modules"][0]),
         [
-            "bytes", "compiled", "digest", "exports", "imports", "kind", "name", "os", "world"
+            "bytes", "compiled", "digest", "exports", "imports", "kind", "name", "os", "problem",
+            "world"
         ]
     );
     assert_eq!(entry["modules"][0]["compiled"], false);
@@ -106,6 +107,30 @@ fn what_cannot_be_read_is_a_sentence() {
             .sentence()
             .contains("folder")
     );
+}
+
+#[test]
+fn a_broken_module_in_an_image_is_named_and_told_by_the_exit_code() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    place.file("site/broken.wasm", b"\0asm\x01\0\0\0\x01\xff");
+    place
+        .skiff(&[
+            "build",
+            "hello.wasm",
+            "--file",
+            "site:/site",
+            "--layout",
+            "root",
+        ])
+        .well();
+    let ended = place.skiff(&["inspect", "hello.tar"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.stdout.contains("BAD      /site/broken.wasm"),
+        "{ended:?}"
+    );
+    assert!(ended.stdout.contains("module   /hello.wasm"), "{ended:?}");
 }
 
 #[test]
