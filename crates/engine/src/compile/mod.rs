@@ -361,7 +361,7 @@ impl Request<'_> {
             let (cache, limits, engine) =
                 (cache.clone(), self.limits(), self.settings().engine.clone());
             self.blocking("remember it", move || {
-                failure::remember(&cache, &key, &limits, &engine, &sha256, limit)
+                failure::remember(&cache, &key, &limits, &engine, &sha256, limit);
             })
             .await?;
         }
@@ -547,6 +547,7 @@ impl Compilation<'_> {
     async fn run(self) -> Result<Code, CompileError> {
         let (output, reason) = self.output().await?;
         let (end, output, reason) = match self.work(&output).await? {
+            End::Failed(_) if self.is_at_limit(&output) => (End::Output, output, reason),
             End::Failed(sentence) if output.is_stuck() => {
                 let reason = "the disk of the cache is full".to_owned();
                 log::warn!(
@@ -594,6 +595,14 @@ impl Compilation<'_> {
         Ok((self.memory()?, reason))
     }
 
+    /// A worker is the first process of its pid namespace and does not get the signal for a file that has become
+    /// too large (pid_namespaces(7)): its write ends at the limit, and the next one fails.
+    fn is_at_limit(&self, output: &Output) -> bool {
+        output
+            .length()
+            .is_ok_and(|length| length >= self.request.settings().output)
+    }
+
     fn memory(&self) -> Result<Output, CompileError> {
         Output::memory().map_err(|error| {
             self.request
@@ -606,11 +615,15 @@ impl Compilation<'_> {
         let for_worker = output
             .for_worker()
             .map_err(|error| self.request.failed("open a file for its code", error))?;
+        let input = self
+            .bytes
+            .reopen()
+            .map_err(|error| self.request.failed("open it", error))?;
         let job = Job {
             settings: &driver.settings,
             program: driver.program.as_fd(),
             cgroup: &driver.cgroup_path(self.slot.as_ref()),
-            input: self.bytes.as_fd(),
+            input: input.as_fd(),
             output: for_worker.as_fd(),
             wasi_p3: self.request.options.wasi_p3,
         };

@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use sha2::{Digest, Sha256};
 
 use crate::module::{Bytes, LARGEST};
@@ -156,6 +156,16 @@ impl ModuleBytes {
         })
     }
 
+    /// Them in a descriptor of its own, for reading from their start.
+    pub(super) fn reopen(&self) -> io::Result<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
+    }
+
     /// Their SHA-256.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
@@ -164,12 +174,6 @@ impl ModuleBytes {
     /// How many they are.
     pub fn length(&self) -> u64 {
         self.length
-    }
-}
-
-impl AsFd for ModuleBytes {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 

@@ -267,8 +267,6 @@ impl Worker {
             (ExitStatus::Code(_), Some(Report::Failed(sentence))) => {
                 End::Failed(readable(&sentence))
             }
-            // The limit on the size of its files (setrlimit(2)).
-            (ExitStatus::Signal(25), _) => End::Output,
             (ExitStatus::Signal(9), _) if out_of_memory() => End::Memory,
             (ExitStatus::Code(0), _) => End::Died("ended without an answer".to_owned()),
             (ExitStatus::Code(code), _) => {

@@ -1,0 +1,196 @@
+//! Workers that die, hang, lie and take too much.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn a_worker_that_fails_is_quoted() {
+    let fixture = Fixture::new();
+    let error = fixture.error(&text("fail function 3 is not valid (at offset 0x4a)"));
+    assert_eq!(
+        error,
+        "could not compile module /app.wasm: function 3 is not valid (at offset 0x4a)"
+    );
+    assert_eq!(fixture.entries(), 0);
+}
+
+#[test]
+fn a_worker_that_dies_is_said_to_have() {
+    let fixture = Fixture::new();
+    for (what, how) in [
+        ("abort", "was ended by signal"),
+        ("stack", "was ended by signal"),
+        ("leave", "ended without an answer"),
+        ("panic", "exited with 1 and without an answer"),
+        ("ready", "ended without an answer"),
+        ("garbage", "gave an answer that cannot be read"),
+        ("empty", "gave no code"),
+    ] {
+        let error = fixture.error(&text(what));
+        assert!(
+            error.starts_with(&format!(
+                "could not compile module /app.wasm: the compiler {how}"
+            )),
+            "{what}: {error}"
+        );
+        assert_eq!(fixture.entries(), 0);
+    }
+}
+
+#[test]
+fn the_worker_is_not_believed_what_the_bytes_say_otherwise() {
+    let fixture = Fixture::new();
+    let error = fixture.error(&binary("code component"));
+    assert!(
+        error.ends_with("the compiler took a module for a component, or a component for a module"),
+        "{error}"
+    );
+    assert_eq!(fixture.entries(), 0);
+}
+
+#[test]
+fn time_is_limited_and_the_node_remembers() {
+    let fixture = Fixture::with(|settings| settings.time = Duration::from_millis(400));
+    for what in ["hang", "spin"] {
+        let begin = Instant::now();
+        let error = fixture.error(&text(what));
+        let sentence = "could not compile module /app.wasm: it took longer than 0.4 s, the limit of one compilation";
+        assert_eq!(error, sentence);
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            begin.elapsed()
+        );
+        // The second container of the image does not start it again.
+        let begin = Instant::now();
+        let error = fixture.error(&text(what));
+        assert!(
+            error.starts_with(&format!("{sentence} (tried 0 s ago; it is tried again ")),
+            "{error}"
+        );
+        assert!(
+            begin.elapsed() < Duration::from_millis(300),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_failure_is_forgotten_in_time() {
+    let fixture = Fixture::with(|settings| {
+        settings.time = Duration::from_millis(200);
+        settings.remember_failure = Duration::from_millis(1);
+    });
+    for _ in 0..2 {
+        assert!(!fixture.error(&text("hang")).contains("tried"));
+    }
+    // Under another limit it is another matter.
+    let mut settings = settings(&fixture.directory);
+    settings.time = Duration::from_millis(300);
+    let compiler = Compiler::new(settings).unwrap();
+    let source = Source::File(file(&text("hang")));
+    let error = run(compiler.code_for(source, "x", CompileOptions::default())).unwrap_err();
+    assert!(matches!(error, CompileError::Time { .. }), "{error}");
+}
+
+#[test]
+fn memory_is_limited() {
+    let fixture = Fixture::with(|settings| settings.memory = 64 << 20);
+    let sentence = "could not compile module /app.wasm: it needed more than 64 MiB of memory, the limit of one compilation";
+    assert_eq!(fixture.error(&text("memory")), sentence);
+    assert!(
+        fixture
+            .error(&text("memory"))
+            .starts_with(&format!("{sentence} (tried "))
+    );
+    // Others go on as before.
+    fixture.code(&text("code")).unwrap();
+}
+
+#[test]
+fn output_is_limited() {
+    let fixture = Fixture::with(|settings| settings.output = 1 << 20);
+    let sentence = "could not compile module /app.wasm: its code is larger than 1 MiB, the limit of one module";
+    assert_eq!(fixture.error(&text("large 2097152")), sentence);
+    fixture.code(&text("large 524288")).unwrap();
+}
+
+#[test]
+fn threads_are_limited() {
+    let fixture = Fixture::with(|settings| settings.processes = 8);
+    let error = fixture.error(&text("threads 100"));
+    assert_eq!(error, "could not compile module /app.wasm: 7 threads");
+}
+
+#[test]
+fn a_caller_that_goes_away_takes_the_worker_with_it() {
+    let fixture = Fixture::new();
+    let begin = Instant::now();
+    run(async {
+        let work = fixture.compiler.code_for(
+            Source::File(file(&text("spin"))),
+            "x",
+            CompileOptions::default(),
+        );
+        tokio::time::timeout(Duration::from_millis(300), work)
+            .await
+            .unwrap_err();
+    });
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    // Its slot and its key are free again.
+    fixture.code(&text("code")).unwrap();
+}
+
+#[test]
+fn a_hanging_module_does_not_keep_others_waiting() {
+    let fixture = Fixture::with(|settings| settings.slots = 2);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut settings = settings(&fixture.directory);
+            settings.time = Duration::from_secs(2);
+            let compiler = Compiler::new(settings).unwrap();
+            run(compiler.code_for(
+                Source::File(file(&text("spin"))),
+                "x",
+                CompileOptions::default(),
+            ))
+            .unwrap_err();
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        for number in 0..5 {
+            fixture.code(&text(&format!("code {number}"))).unwrap();
+        }
+        assert!(
+            begin.elapsed() < Duration::from_millis(1800),
+            "{:?}",
+            begin.elapsed()
+        );
+    });
+}
+
+#[test]
+fn waiting_for_a_slot_ends() {
+    let fixture = Fixture::with(|settings| {
+        settings.slots = 1;
+        settings.waiting = Duration::from_millis(200);
+    });
+    let _slot = fixture
+        .compiler
+        .cache()
+        .unwrap()
+        .try_slot(1)
+        .unwrap()
+        .unwrap();
+    let error = fixture.error(&text("code"));
+    assert_eq!(
+        error,
+        "could not compile module /app.wasm: other compilations on this node left no room within 0 s"
+    );
+}

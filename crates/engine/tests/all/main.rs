@@ -1,0 +1,177 @@
+//! The compile driver with a worker that can be told to misbehave. Needs root: workers get namespaces,
+//! cgroups and mounts of their own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod cache;
+mod limits;
+mod works;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use skiff_engine::compile::{Code, CompileError, CompileOptions, Compiler, Settings, Source};
+use tempfile::TempDir;
+
+/// Tests of one process share its children and descriptors, which the residue check counts.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A compiler with the fake worker and a cache of its own. At its end nothing may be left behind.
+struct Fixture {
+    directory: TempDir,
+    compiler: Compiler,
+    open_files: usize,
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let open_files = open_files();
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = settings(&directory);
+        change(&mut settings);
+        let compiler = Compiler::new(settings).unwrap();
+        Self {
+            directory,
+            compiler,
+            open_files,
+            _guard: guard,
+        }
+    }
+
+    /// The code of a file with these bytes.
+    fn code(&self, bytes: &[u8]) -> Result<Code, CompileError> {
+        run(self.compiler.code_for(
+            Source::File(file(bytes)),
+            "/app.wasm",
+            CompileOptions::default(),
+        ))
+    }
+
+    fn error(&self, bytes: &[u8]) -> String {
+        chain(&self.code(bytes).unwrap_err())
+    }
+
+    fn entries(&self) -> usize {
+        std::fs::read_dir(self.directory.path().join("cache/entries"))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // The compiler itself holds some until it is dropped.
+        let held = 6;
+        assert!(
+            open_files() <= self.open_files + held,
+            "descriptors are left: {} of {}",
+            open_files(),
+            self.open_files
+        );
+        assert_eq!(children(), "", "processes are left");
+        assert_eq!(cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
+    }
+}
+
+fn settings(directory: &TempDir) -> Settings {
+    let mut settings = Settings::beside_own_executable("fake").unwrap();
+    settings.programs = PathBuf::from(env!("CARGO_BIN_EXE_skiff-compile-fake"))
+        .parent()
+        .unwrap()
+        .to_path_buf();
+    settings.cache = skiff_cache::Settings {
+        directory: directory.path().join("cache"),
+        limit: 1 << 30,
+    };
+    settings.time = Duration::from_secs(20);
+    settings
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn file(bytes: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.into()
+}
+
+/// A module in the text format that tells the worker what to do.
+fn text(what: &str) -> Vec<u8> {
+    format!("(module)\n;; do {what}\n").into_bytes()
+}
+
+/// A module in the binary format that does the same, from within a custom section.
+fn binary(what: &str) -> Vec<u8> {
+    let body = [b"\x01x;; do ", what.as_bytes(), b"\n"].concat();
+    [
+        b"\0asm\x01\0\0\0\0".as_slice(),
+        &[u8::try_from(body.len()).unwrap()],
+        &body,
+    ]
+    .concat()
+}
+
+/// The code that the worker makes of a module.
+fn made(module: &[u8]) -> Vec<u8> {
+    [b"code of: ".as_slice(), module].concat()
+}
+
+fn bytes_of(code: &Code) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(code.length).unwrap()];
+    File::from(code.file.try_clone().unwrap())
+        .read_exact_at(&mut bytes, 0)
+        .unwrap();
+    bytes
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(
+        || error.to_string(),
+        |cause| format!("{error}: {}", chain(cause)),
+    )
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn children() -> String {
+    let mut all = String::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        if let Ok(mut file) = File::open(task.path().join("children")) {
+            file.read_to_string(&mut all).unwrap();
+        }
+    }
+    all
+}
+
+fn cgroups() -> Vec<PathBuf> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    hierarchies
+        .map(|path| path.join("skiff-compile"))
+        .filter(|path| path.exists())
+        .collect()
+}
