@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::arguments::Place;
 
@@ -19,19 +19,37 @@ pub(crate) fn import(place: &Place, archive: File) -> anyhow::Result<()> {
         &["images", "import", "--no-unpack", "--all-platforms", "-"],
     );
     command.stdin(archive).stdout(Stdio::null());
-    run(&mut command, place).context("could not put the image into containerd")
+    match said_by(&mut command).context("could not put the image into containerd")? {
+        None => Ok(()),
+        Some(said) => {
+            Err(anyhow!(explain(&said, place))).context("could not put the image into containerd")
+        }
+    }
 }
 
 /// Writes an image of containerd's store to an OCI archive.
+///
+/// With all its platforms if they are there. A pull for one platform leaves the others out, which `ctr`
+/// refuses to export whole; then what the node has for its own platform.
 pub(crate) fn export(place: &Place, image: &str, archive: &Path) -> anyhow::Result<()> {
-    let mut command = ctr(place, &["images", "export", "--all-platforms"]);
-    command
-        .arg(archive)
-        .arg(image)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    run(&mut command, place)
+    let export = |options: &[&str]| {
+        let mut command = ctr(place, &["images", "export"]);
+        command.args(options).arg(archive).arg(image);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        said_by(&mut command)
+    };
+    let said = match export(&["--all-platforms"])? {
+        Some(said) if is_partial(&said) => export(&[])?,
+        other => other,
+    };
+    let Some(said) = said else { return Ok(()) };
+    Err(anyhow!(explain(&said, place)))
         .with_context(|| format!("could not read the image {image} from containerd"))
+}
+
+/// A blob is missing, not the image.
+fn is_partial(said: &str) -> bool {
+    said.contains("content digest") && said.contains("not found")
 }
 
 fn ctr(place: &Place, arguments: &[&str]) -> Command {
@@ -45,21 +63,19 @@ fn ctr(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(command: &mut Command, place: &Place) -> anyhow::Result<()> {
+/// Runs `ctr`; what it complained of when it failed.
+fn said_by(command: &mut Command) -> anyhow::Result<Option<String>> {
     let output = match command.stderr(Stdio::piped()).spawn() {
         Ok(child) => child.wait_with_output().context("could not wait for ctr")?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             bail!(
-                "containerd's command ctr is not in PATH: install it beside containerd, or build an archive with -o and import that where ctr is"
+                "containerd's command ctr is not in PATH: install it beside containerd, or go by way of an archive (.tar) made or imported where ctr is"
             );
         }
         Err(error) => return Err(error).context("could not start ctr"),
     };
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    bail!("{}", explain(&said, place))
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((!output.status.success()).then_some(said))
 }
 
 /// ctr's last words, and what to do about those that are often met.
@@ -71,7 +87,9 @@ fn explain(said: &str, place: &Place) -> String {
         .trim();
     let last = last.trim_start_matches("ctr: ");
     let address = place.address.display();
-    let hint = if last.contains("not found") && place.namespace != "k8s.io" {
+    let hint = if is_partial(last) {
+        "some of its content is not on this node; pull it again".to_owned()
+    } else if last.contains("not found") && place.namespace != "k8s.io" {
         format!(
             "not in namespace {} (Kubernetes' images are in --namespace k8s.io; `ctr namespaces ls` lists all)",
             place.namespace
@@ -123,6 +141,11 @@ mod tests {
                 "ctr: dial unix /run/c.sock: connect: permission denied",
                 "default",
                 "run this as root",
+            ),
+            (
+                "ctr: content digest sha256:16f7: not found\n",
+                "k8s.io",
+                "pull it again",
             ),
             ("ctr: something new", "default", "something new"),
             ("", "default", "ctr said nothing"),

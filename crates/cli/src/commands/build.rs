@@ -159,38 +159,32 @@ fn report(
         return Ok(Outcome::Well);
     }
     match (archive, namespace) {
-        (Some(path), _) => {
-            output.text(&format!(
-                "{} in {} ({})",
-                built.name,
-                path.display(),
-                quantity::bytes(built.archive_bytes)
-            ))?;
-            output.text(&format!(
-                "next: ctr images import --all-platforms {}",
-                path.display()
-            ))?;
-        }
-        (None, Some("k8s.io")) => {
-            output.text(&format!(
-                "{} is in containerd, for pods of this node",
-                built.name
-            ))?;
-            output.text(
-                "next: a pod with this image, imagePullPolicy: Never and your RuntimeClass",
-            )?;
-        }
+        (Some(path), _) => output.text(&format!(
+            "{} in {} ({})\nnext: ctr images import --all-platforms {}",
+            built.name,
+            path.display(),
+            quantity::bytes(built.archive_bytes),
+            path.display()
+        ))?,
         (None, namespace) => {
             let namespace = namespace.unwrap_or_default();
             output.text(&format!(
-                "{} is in containerd, namespace {namespace}",
-                built.name
-            ))?;
-            output.text(&format!(
-                "next: ctr -n {namespace} run --rm --runtime io.containerd.wasmtime.v1 {} NAME",
-                built.name
+                "{} is in containerd, namespace {namespace}\nnext: {}",
+                built.name,
+                first_run(arguments.layout, namespace, &built.name)
             ))?;
         }
     }
     Ok(Outcome::Well)
+}
+
+/// How an image that is in containerd now is run.
+fn first_run(layout: Layout, namespace: &str, name: &str) -> String {
+    if layout == Layout::Artifact {
+        return "a pod with this image and a command, by your RuntimeClass (ctr run takes no artifacts)".into();
+    }
+    if namespace == "k8s.io" {
+        return "a pod with this image, imagePullPolicy: Never and your RuntimeClass".into();
+    }
+    format!("ctr -n {namespace} run --rm --runtime io.containerd.wasmtime.v1 {name} my-first")
 }

@@ -1,5 +1,7 @@
 //! `skiff inspect`: what a module or an image holds.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use skiff_image::build::{self, EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 
@@ -74,61 +76,76 @@ fn document<'a>(facts: &'a ImageFacts, node: &Node) -> Document<'a> {
 
 fn print(facts: &ImageFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
     if let Some(name) = &facts.name {
-        output.text(&format!("{name}  {}", facts.digest))?;
+        output.text(&format!("{name}  {}\n", facts.digest))?;
     }
+    let mut shown: HashSet<&str> = HashSet::new();
     for entry in &facts.entries {
+        if entry.config_type.is_empty() && entry.modules.is_empty() {
+            output.text(&format!("{}  {}  (not here)", entry.platform, entry.digest))?;
+            continue;
+        }
         if !entry.platform.is_empty() {
-            output.text(&format!("\n{}  {}", entry.platform, entry.digest))?;
+            output.text(&format!("{}  {}", entry.platform, entry.digest))?;
         }
         if !entry.entrypoint.is_empty() {
-            output.text(&format!("  runs     {}", entry.entrypoint.join(" ")))?;
+            output.text(&format!("  runs       {}", entry.entrypoint.join(" ")))?;
         }
         for layer in &entry.layers {
-            let title = layer
-                .title
-                .as_deref()
-                .map(|title| format!("  {title}"))
-                .unwrap_or_default();
+            let title = layer.title.as_deref().map(|title| format!("  {title}"));
             output.text(&format!(
-                "  layer    {}  {}{title}",
+                "  layer      {}  {}{}",
                 layer.media_type,
-                quantity::bytes(layer.bytes)
+                quantity::bytes(layer.bytes),
+                title.unwrap_or_default()
             ))?;
         }
         for module in &entry.modules {
-            print_module(module, node, output)?;
+            print_module(module, shown.insert(&module.digest), node, output)?;
         }
     }
     Ok(())
 }
 
-fn print_module(module: &ModuleFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
+/// A module that lies in several entries is told once in full.
+fn print_module(
+    module: &ModuleFacts,
+    in_full: bool,
+    node: &Node,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let size = quantity::bytes(module.bytes);
     if let Some(problem) = &module.problem {
         let bad = output.paint("BAD", Colour::Red);
-        output.text(&format!(
-            "  {bad}      {}  {}",
-            module.name,
-            quantity::bytes(module.bytes)
-        ))?;
-        return output.text(&format!("    {problem}"));
+        return output.text(&format!(
+            "  {bad}        {}  {size}\n    {problem}",
+            module.name
+        ));
     }
+    let again = if in_full { "" } else { "  (the same as above)" };
     output.text(&format!(
-        "  {:<8} {}  {}",
-        module.kind,
-        module.name,
-        quantity::bytes(module.bytes)
+        "  {:<10} {}  {size}{again}",
+        module.kind, module.name
     ))?;
+    if !in_full {
+        return Ok(());
+    }
     let line = |label: &str, text: &str| output.text(&format!("    {label:<9} {text}"));
     line("digest", &module.digest)?;
-    line("system", &module.os)?;
+    line(
+        "system",
+        if module.os == "none" {
+            "none (imports no WASI)"
+        } else {
+            &module.os
+        },
+    )?;
     if let Some(world) = &module.world {
         line("world", world)?;
     }
-    for (index, import) in module.imports.iter().enumerate() {
-        line(if index == 0 { "imports" } else { "" }, import)?;
-    }
-    for (index, export) in module.exports.iter().enumerate() {
-        line(if index == 0 { "exports" } else { "" }, export)?;
+    for (label, names) in [("imports", &module.imports), ("exports", &module.exports)] {
+        for (index, name) in names.iter().enumerate() {
+            line(if index == 0 { label } else { "" }, name)?;
+        }
     }
     let compiled = match node.has(&module.digest) {
         Some(true) => "on this node".to_owned(),

@@ -127,10 +127,10 @@ fn a_broken_module_in_an_image_is_named_and_told_by_the_exit_code() {
     let ended = place.skiff(&["inspect", "hello.tar"]);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(
-        ended.stdout.contains("BAD      /site/broken.wasm"),
+        ended.stdout.contains("BAD        /site/broken.wasm"),
         "{ended:?}"
     );
-    assert!(ended.stdout.contains("module   /hello.wasm"), "{ended:?}");
+    assert!(ended.stdout.contains("module     /hello.wasm"), "{ended:?}");
 }
 
 #[test]
