@@ -1,1 +1,69 @@
-fn main() {}
+//! The wasmtime compile worker: Wasm in, native code out, nothing else in reach.
+//!
+//! Launched by a shim with a [`CompileOrder`] for one module. It gives up everything but its two descriptors
+//! *before* it looks at the module, since a module may be made to attack the compiler. Whoever launched it bounds its
+//! time and memory, and decides from what it wrote what becomes of it. It has no means of running what it makes.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use skiff_engine::order::{CompileOrder, Compiled};
+use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
+use skiff_sandbox::execute::execute;
+
+use crate::failure::{Failure, chain};
+
+mod compile;
+mod failure;
+mod files;
+mod input;
+
+fn main() -> ExitCode {
+    let control = match ChildControl::inherited() {
+        Ok(control) => control,
+        Err(error) => {
+            complain(&format!("skiff-compile-wasmtime is started by a Skiff shim, not by hand: {}", chain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (report, code) = match work() {
+        Ok(report) => (report, ExitCode::SUCCESS),
+        Err(failure) => {
+            let sentence = chain(&failure);
+            complain(&sentence);
+            (Report::Failed(sentence), ExitCode::FAILURE)
+        }
+    };
+    match control.report(&report) {
+        Ok(()) => code,
+        Err(error) => {
+            complain(&chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<Report, Failure> {
+    let order: CompileOrder = read_order()?;
+    let slot = |what| move |source| Failure::Slot { what, source };
+    let input = adopt_slot(order.input).map_err(slot("the module"))?;
+    let output = adopt_slot(order.output).map_err(slot("the compiled code"))?;
+    execute(&order.plan)?;
+
+    let bytes = files::read(&input)?;
+    drop(input);
+    let module = input::parse(&bytes)?;
+    let start = Instant::now();
+    let code = compile::compile(&module, order.threads, order.wasi_p3)?;
+    let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    files::write(&output, &code)?;
+    let compiled = Compiled { kind: module.kind, milliseconds };
+    Ok(Report::Done(postcard::to_stdvec(&compiled).map_err(Failure::Encode)?))
+}
+
+/// For the shim's log.
+fn complain(message: &str) {
+    // The report carries the same sentence; there is no third place.
+    rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes()).ok();
+}

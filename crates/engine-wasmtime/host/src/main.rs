@@ -1,1 +1,108 @@
-fn main() {}
+//! The wasmtime engine host: the process that becomes a container and runs its guest in itself.
+//!
+//! Launched by the shim with a [`HostOrder`]. The order of work, in [`become_container`] and [`main`]: handle signals, map
+//! the compiled code, execute the plan, link the guest, report that the container is created, wait for its start,
+//! confine itself, run. There is no compiler in this executable, and one thread.
+
+use std::process::ExitCode;
+
+use skiff_engine::order::{Guest, HostOrder};
+use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
+use std::os::fd::{AsFd, AsRawFd};
+use tokio::runtime::Runtime;
+use wasmtime::Engine;
+
+use crate::failure::{Failure, chain};
+use crate::link::Linked;
+use crate::run::Stdio;
+
+mod confine;
+mod failure;
+mod link;
+mod resolver;
+mod run;
+mod stdio;
+#[expect(unsafe_code, reason = "signal handlers, Landlock and loading compiled code have no safe wrapper")]
+mod sys;
+
+/// The host's own failures before the guest runs. The shim has been told the sentence; nobody interprets the code.
+const NOT_CREATED: u8 = 1;
+
+fn main() -> ExitCode {
+    let stdio = Stdio::inherited();
+    let control = match ChildControl::inherited() {
+        Ok(control) => control,
+        Err(error) => {
+            stdio.complain(&format!("skiff-host-wasmtime is started by a Skiff shim, not by hand: {}", chain(&error)));
+            return NOT_CREATED.into();
+        }
+    };
+    let container = match become_container() {
+        Ok(container) => container,
+        Err(failure) => {
+            let sentence = chain(&failure);
+            stdio.complain(&sentence);
+            // If the shim is gone, there is nobody left to tell.
+            drop(control.report(&Report::Failed(sentence)));
+            return NOT_CREATED.into();
+        }
+    };
+    match started(&control) {
+        Ok(true) => {}
+        Ok(false) => return NOT_CREATED.into(),
+        Err(failure) => {
+            stdio.complain(&chain(&failure));
+            return NOT_CREATED.into();
+        }
+    }
+    drop(control);
+    let code = container.run(&stdio);
+    sys::signal::record_exit(code);
+    sys::end(code)
+}
+
+/// A container that is created and not started.
+struct Container {
+    engine: Engine,
+    linked: Linked,
+    guest: Guest,
+    runtime: Runtime,
+}
+
+fn become_container() -> Result<Container, Failure> {
+    let HostOrder { plan, guest } = read_order()?;
+    let slot = |what| move |source| Failure::Slot { what, source };
+    let record = adopt_slot(guest.exit_record).map_err(slot("the exit record"))?;
+    let code = adopt_slot(guest.code).map_err(slot("the compiled code"))?;
+    // Before the engine is made: see the module. The record stays open until the end.
+    sys::signal::end_on_all(record.as_raw_fd())
+        .map_err(|source| Failure::Host { what: "the handling of signals", source })?;
+    std::mem::forget(record);
+
+    let config = skiff_engine_wasmtime::config(guest.options.wasi_p3).map_err(|error| Failure::Engine(error.into()))?;
+    let engine = Engine::new(&config).map_err(|error| Failure::Engine(error.into()))?;
+    let code = sys::code::map_verified(&engine, guest.kind, code.as_fd())
+        .map_err(|error| Failure::Code { guest: guest.name.clone(), source: error.into() })?;
+
+    skiff_sandbox::execute::execute(&plan)?;
+
+    let runtime = run::event_loop().map_err(|source| Failure::Host { what: "an event loop", source })?;
+    let linked = link::link(&engine, &code, &guest)?;
+    Ok(Container { engine, linked, guest, runtime })
+}
+
+/// Waits for the container's start; `false` if it never comes.
+fn started(control: &ChildControl) -> Result<bool, Failure> {
+    control.report(&Report::Ready)?;
+    Ok(control.wait_for_go()?)
+}
+
+impl Container {
+    fn run(self, stdio: &Stdio) -> u8 {
+        if let Err(error) = confine::confine(self.guest.kind) {
+            stdio.complain(&format!("skiff: {} was not run: {}", self.guest.name, chain(&error)));
+            return skiff_engine::exit::TRAP;
+        }
+        run::run(&self.runtime, &self.engine, self.linked, &self.guest, stdio)
+    }
+}

@@ -1,0 +1,77 @@
+//! Why there is no compiled code, as sentences for whoever wrote the module.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+
+use skiff_engine::module::Refusal;
+use skiff_sandbox::control::OrderError;
+use skiff_sandbox::execute::ExecuteError;
+
+/// Why there is no compiled code. The caller adds the module's name.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Not launched by a shim, or by another version's.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// A descriptor that should have been passed, was not.
+    #[error("could not take over the descriptor of {what}")]
+    Slot {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The worker's own confinement.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The input.
+    #[error("could not read the module")]
+    Read(#[source] io::Error),
+    /// Nothing that is compiled.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Text that is none.
+    #[error("this is not valid WebAssembly text")]
+    Text(#[source] wat::Error),
+    /// Text that says of itself to be binary, and is text again.
+    #[error("this is text that holds more text; one module or component is expected")]
+    TextInText,
+    /// Not valid.
+    #[error("this is not valid WebAssembly")]
+    Invalid(#[source] Box<dyn Error + Send + Sync>),
+    /// Threads.
+    #[error("could not start the compiler's threads")]
+    Threads(#[source] rayon_core::ThreadPoolBuildError),
+    /// The engine does not start.
+    #[error("could not start wasmtime's compiler")]
+    Engine(#[source] Box<dyn Error + Send + Sync>),
+    /// The output.
+    #[error("could not write {bytes} bytes of compiled code")]
+    Write {
+        /// How much it would have been.
+        bytes: usize,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The result.
+    #[error("could not encode the result")]
+    Encode(#[source] postcard::Error),
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some libraries repeat the cause in their own words.
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            write!(text, ": {words}").expect("writing to a string never fails");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,88 @@
+//! What the bytes are: a module, a component, or the text format of one.
+//!
+//! The shim has told them apart by the same rules before it launched this worker; what counts is what is found
+//! here, and after text has become binary it is looked at again.
+
+use std::borrow::Cow;
+
+use skiff_engine::module::{Form, sniff};
+use skiff_engine::order::CodeKind;
+
+use crate::failure::Failure;
+
+/// A module or component in the binary format, not yet validated.
+#[derive(Debug)]
+pub(crate) struct Input<'a> {
+    pub(crate) kind: CodeKind,
+    pub(crate) wasm: Cow<'a, [u8]>,
+}
+
+/// Tells what `bytes` are.
+///
+/// # Errors
+/// They are nothing that is compiled: native code above all, as itself or inside a module.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Input<'_>, Failure> {
+    if let Some(kind) = binary(bytes)? {
+        return Ok(Input { kind, wasm: Cow::Borrowed(bytes) });
+    }
+    let wasm = wat::parse_bytes(bytes).map_err(Failure::Text)?.into_owned();
+    let kind = binary(&wasm)?.ok_or(Failure::TextInText)?;
+    Ok(Input { kind, wasm: Cow::Owned(wasm) })
+}
+
+/// `None` for text.
+fn binary(bytes: &[u8]) -> Result<Option<CodeKind>, Failure> {
+    Ok(match sniff(bytes)? {
+        Form::Module => Some(CodeKind::Module),
+        Form::Component => Some(CodeKind::Component),
+        Form::Text => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::chain;
+
+    fn refusal(bytes: &[u8]) -> String {
+        chain(&parse(bytes).expect_err("these bytes must be refused"))
+    }
+
+    #[test]
+    fn modules_components_and_their_text() {
+        assert_eq!(parse(b"(module)").unwrap().kind, CodeKind::Module);
+        assert_eq!(parse(b"\n  ;; comment\n(component)").unwrap().kind, CodeKind::Component);
+        let wasm = wat::parse_str("(module (func (export \"_start\")))").unwrap();
+        assert_eq!(parse(&wasm).unwrap().wasm, wasm);
+    }
+
+    #[test]
+    fn other_bytes_are_refused_with_what_they_are() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "empty (0 bytes)"),
+            (b"\x7fELF\x02\x01\x01", "native code (an ELF file)"),
+            (b"\xff\x00random", "neither WebAssembly nor its text format"),
+            (b"hello world", "neither WebAssembly nor its text format"),
+            (b"(module (func (export \"x\") i32.bogus))", "unknown operator"),
+        ];
+        for (bytes, expected) in cases {
+            let sentence = refusal(bytes);
+            assert!(sentence.contains(expected), "{bytes:?}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn text_does_not_hide_native_code() {
+        let texts = [
+            "(module (@custom \"wasmedge\" \"code\"))",
+            "(module (func) (@custom \"wasmedge\" (after code) \"code\"))",
+            "(component (core module (@custom \"wasmedge\" \"code\")))",
+            "(module binary \"\\00asm\\01\\00\\00\\00\\00\\09\\08wasmedge\")",
+        ];
+        for text in texts {
+            assert!(refusal(text.as_bytes()).contains("native code"), "{text}");
+        }
+        // Whatever bytes such text stands for, the engine gets none that are not WebAssembly.
+        refusal(b"(module binary \"\\7fELF\\02\\01\\01\")");
+    }
+}

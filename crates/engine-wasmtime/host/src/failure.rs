@@ -1,0 +1,76 @@
+//! What can go wrong before the guest runs, and the one place that turns it into a sentence.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+
+use skiff_sandbox::control::{ControlError, OrderError};
+use skiff_sandbox::execute::ExecuteError;
+
+use crate::confine::ConfineError;
+use crate::link::LinkError;
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Not launched by a shim, or by another version's.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The shim cannot be told.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A descriptor that should have been passed, was not.
+    #[error("could not take over the descriptor of {what}")]
+    Slot {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine lacks something.
+    #[error("could not set up {what}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine does not start.
+    #[error("could not start wasmtime")]
+    Engine(#[source] Box<dyn Error + Send + Sync>),
+    /// The compiled code is not for this engine.
+    #[error("could not load the compiled code of {guest}")]
+    Code {
+        /// The guest.
+        guest: String,
+        /// The engine's own words.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The container.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The guest lacks something.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The filters.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Some libraries repeat the cause in their own words.
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            write!(text, ": {words}").expect("writing to a string never fails");
+        }
+        cause = error.source();
+    }
+    text
+}

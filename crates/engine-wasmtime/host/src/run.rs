@@ -1,0 +1,155 @@
+//! The guest's life: instantiated, called, and its end as an exit code.
+
+use std::sync::Arc;
+
+use skiff_engine::exit::TRAP;
+use skiff_engine::order::Guest;
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::component::{ResourceTable, Val as ComponentVal};
+use wasmtime::{Engine, Store, Trap, Val, WasmBacktrace};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p3::bindings::CommandPre;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+use crate::failure::chain;
+use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, State};
+use crate::resolver::Resolver;
+use crate::stdio::{Input, Output};
+
+/// The guest's directory, and the only one it has.
+const ROOT: &str = "/";
+/// Helper threads that components can have at most, where they wait for files and sockets at the same time.
+const HELPERS: usize = 4;
+
+/// An event loop on the calling thread.
+///
+/// # Errors
+/// No more descriptors.
+pub(crate) fn event_loop() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(HELPERS).build()
+}
+
+/// Runs the guest to its end.
+pub(crate) fn run(runtime: &Runtime, engine: &Engine, linked: Linked, guest: &Guest, stdio: &Stdio) -> u8 {
+    let result = runtime.block_on(async {
+        let mut wasi = wasi(guest, stdio)?;
+        match linked {
+            Linked::Module(module) => run_module(engine, module, wasi.build_p1()).await,
+            Linked::Component(component) => {
+                let state = State {
+                    ctx: wasi.build(),
+                    table: ResourceTable::new(),
+                    resolver: Arc::new(Resolver::new("/etc")),
+                };
+                run_component(engine, component, state).await
+            }
+        }
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            // As the kernel does with a process's exit code.
+            Some(I32Exit(code)) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            None => {
+                stdio.complain(&obituary(&guest.name, &error));
+                TRAP
+            }
+        },
+    }
+}
+
+/// The guest's standard streams.
+#[derive(Debug)]
+pub(crate) struct Stdio {
+    input: Input,
+    output: Output,
+    error: Output,
+}
+
+impl Stdio {
+    /// Descriptors 0, 1 and 2.
+    pub(crate) fn inherited() -> Self {
+        Self {
+            input: Input::new(rustix::stdio::stdin()),
+            output: Output::new(rustix::stdio::stdout()),
+            error: Output::new(rustix::stdio::stderr()),
+        }
+    }
+
+    /// Writes a message of the host to the container's log.
+    pub(crate) fn complain(&self, message: &str) {
+        // Nobody reads it: then there is nobody to tell, either.
+        drop(self.error.write_all(format!("{message}\n").as_bytes()));
+    }
+}
+
+fn wasi(guest: &Guest, stdio: &Stdio) -> wasmtime::Result<WasiCtxBuilder> {
+    let mut wasi = WasiCtxBuilder::new();
+    // Before the directory is opened, which remembers it: no thread is needed to read or write a file.
+    wasi.allow_blocking_current_thread(true)
+        .stdin(stdio.input.again())
+        .stdout(stdio.output)
+        .stderr(stdio.error)
+        .args(&guest.args)
+        .initial_cwd(&guest.working_directory)
+        .inherit_network()
+        .preopened_dir(ROOT, ROOT, FsPerms::ReadWrite)?;
+    for variable in &guest.env {
+        let (key, value) = variable.split_once('=').unwrap_or((variable, ""));
+        wasi.env(key, value);
+    }
+    Ok(wasi)
+}
+
+async fn run_module(engine: &Engine, module: LinkedModule, ctx: WasiP1Ctx) -> wasmtime::Result<u8> {
+    let mut store = Store::new(engine, ctx);
+    let instance = module.pre.instantiate_async(&mut store).await?;
+    for name in module.initialize.into_iter().chain([module.function.as_str()]) {
+        // Checked when it was linked.
+        let Some(function) = instance.get_func(&mut store, name) else { continue };
+        let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
+        function.call_async(&mut store, &[], &mut results).await?;
+    }
+    Ok(0)
+}
+
+async fn run_component(engine: &Engine, component: LinkedComponent, state: State) -> wasmtime::Result<u8> {
+    let mut store = Store::new(engine, state);
+    match component.entry {
+        Entry::Run(export) => {
+            let instance = component.pre.instantiate_async(&mut store).await?;
+            let run = instance.get_export_index(&mut store, None, &export);
+            let run = run.and_then(|run| instance.get_export_index(&mut store, Some(&run), "run"));
+            let run = run.ok_or_else(|| wasmtime::format_err!("the exported {export} has no function run"))?;
+            let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, &run)?;
+            let (result,) = run.call_async(&mut store, ()).await?;
+            Ok(u8::from(result.is_err()))
+        }
+        Entry::RunP3 => {
+            let command = CommandPre::new(component.pre)?.instantiate_async(&mut store).await?;
+            let result = store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await??;
+            Ok(u8::from(result.is_err()))
+        }
+        Entry::Function(name) => {
+            let instance = component.pre.instantiate_async(&mut store).await?;
+            let function = instance.get_func(&mut store, &name);
+            let function = function.ok_or_else(|| wasmtime::format_err!("there is no function {name} any more"))?;
+            let mut results = vec![ComponentVal::Bool(false); function.ty(&store).results().len()];
+            function.call_async(&mut store, &[], &mut results).await?;
+            Ok(u8::from(matches!(results.first(), Some(ComponentVal::Result(Err(_))))))
+        }
+    }
+}
+
+/// How the guest died: why, and where in its own functions.
+fn obituary(guest: &str, error: &wasmtime::Error) -> String {
+    let mut text = match error.downcast_ref::<Trap>() {
+        Some(trap) => format!("skiff: {guest} trapped: {trap}"),
+        None => format!("skiff: {guest} was ended by an error of the engine: {}", chain(error.as_ref())),
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        text.push('\n');
+        text.push_str(backtrace.to_string().trim_end());
+    }
+    text
+}

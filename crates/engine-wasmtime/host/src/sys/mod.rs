@@ -1,0 +1,27 @@
+//! What has no safe wrapper: signal handlers, the seccomp and Landlock system calls, loading compiled code.
+//! All unsafe code of the host is below here.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub(crate) mod code;
+pub(crate) mod landlock;
+pub(crate) mod signal;
+
+/// Ends the process at once. The kernel takes its memory back faster than destructors could.
+pub(crate) fn end(code: u8) -> ! {
+    // SAFETY: ends the process; nothing runs after it. The host buffers no output.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Registers `fd` with the event loop of the calling thread.
+///
+/// # Errors
+/// `EPERM` for files that an event loop cannot wait for: regular ones, `/dev/null`.
+pub(crate) fn watch_readable(fd: BorrowedFd<'static>) -> io::Result<AsyncFd<BorrowedFd<'static>>> {
+    // SAFETY: a descriptor borrowed for the life of the program stays open and the same.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|error| error.into_parts().1)
+}
