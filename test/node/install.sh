@@ -2,11 +2,14 @@
 # Installs the Debian packages that building and testing Skiff needs, only those that are missing, with one
 # apt-get call; and the Rust toolchain that rust-toolchain.toml names, when rustup is there to do it.
 #
-#   test/node/install.sh            install
-#   test/node/install.sh --check    only say what is missing; exit status 1 if anything is
+#   test/node/install.sh            what building and testing need
+#   test/node/install.sh build      only what building needs
+#   test/node/install.sh --check    install nothing, say what is missing; exit status 1 if anything is
 set -euo pipefail
 
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+
+mode=${1:-all}
 
 # What is looked for, and the package that has it: a command on PATH, or a file.
 needs=(
@@ -14,17 +17,20 @@ needs=(
   make make
   git git
   pkg-config pkg-config
-  go golang-go
-  jq jq
-  ip iproute2
-  strace strace
-  curl curl
-  /bin/busybox busybox-static
   /usr/include/seccomp.h libseccomp-dev
-  mkfs.ext4 e2fsprogs
-  losetup mount
   /etc/ssl/certs/ca-certificates.crt ca-certificates
 )
+if [[ $mode != build ]]; then
+  needs+=(
+    go golang-go
+    jq jq
+    ip iproute2
+    strace strace
+    /bin/busybox busybox-static
+    mkfs.ext4 e2fsprogs
+    losetup mount
+  )
+fi
 
 PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
 missing=()
@@ -39,7 +45,7 @@ done
 # Debian's rustc is older than the pinned one; rustup fetches exactly that.
 command -v cargo >/dev/null || [[ -x $HOME/.cargo/bin/cargo ]] || missing+=(rustup)
 
-if [[ ${1:-} == --check ]]; then
+if [[ $mode == --check ]]; then
   ((${#missing[@]})) || { echo "nothing is missing"; exit 0; }
   echo "missing packages: ${missing[*]}"
   exit 1
@@ -57,13 +63,15 @@ if ((${#missing[@]})); then
     fail "apt-get could not install ${missing[*]}; its words are above"
 fi
 
-# Go fetches the toolchain that a go.mod names by itself, from 1.21 on and unless told not to.
-version=$(go env GOVERSION)
-minor=${version#go1.}
-minor=${minor%%.*}
-((minor >= 21)) || fail "go is $version; the components need 1.26: install it from a newer Debian suite (golang-1.26) or another source, first on PATH"
-if ((minor < 26)) && [[ $(go env GOTOOLCHAIN) == local ]]; then
-  fail "go is $version and GOTOOLCHAIN=local; the components need 1.26: unset GOTOOLCHAIN, or install a newer Go"
+if [[ $mode != build ]]; then
+  # Go fetches the toolchain that a go.mod names by itself, from 1.21 on and unless told not to.
+  version=$(go env GOVERSION)
+  minor=${version#go1.}
+  minor=${minor%%.*}
+  ((minor >= 21)) || fail "go is $version; the components need 1.26: install it from a newer Debian suite (golang-1.26) or another source, first on PATH"
+  if ((minor < 26)) && [[ $(go env GOTOOLCHAIN) == local ]]; then
+    fail "go is $version and GOTOOLCHAIN=local; the components need 1.26: unset GOTOOLCHAIN, or install a newer Go"
+  fi
 fi
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

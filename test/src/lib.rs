@@ -1,1 +1,20 @@
-//! The harness of the tests that need a real containerd.
+//! The harness of the tests that need root and a real containerd.
+//!
+//! A test starts a [`Node`] (a containerd of its own, with everything it owns in one directory), imports
+//! an [`image::Image`] and runs it. When the node is dropped it looks whether anything was left behind
+//! (processes, mounts, cgroups, sockets, files: [`residue`]), which fails the test, and removes itself.
+//!
+//! `test/run.sh` builds what is needed and starts the tests in `test/tests/`.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod guest;
+pub mod image;
+pub mod node;
+pub mod raw;
+pub mod registry;
+pub mod residue;
+pub mod runner;
+pub mod tools;
+
+pub use node::{Node, Version};

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs a suite that needs a real containerd. `make build` must have staged Skiff's binaries (or SKIFF_BIN_DIR names
+# where they are) and test/node/build.sh the components; what else is missing is built here.
+#
+#   test/run.sh containerd [WORD…]   all but the long ones, or the tests whose names hold one of the words
+#   test/run.sh cycles [WORD…]       1,000 containers in a row, then a look at what they left
+#   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
+#   test/run.sh list                 the names of all tests
+#   test/run.sh compat               beside a runwasi shim (compat/runwasi)
+#
+# The last line of each is exactly "N passed, N failed, N skipped".
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+suite=${1:-containerd}
+(($#)) && shift
+export PATH=$PATH:$HOME/.cargo/bin
+
+if [[ $suite == compat ]]; then
+  [[ -x compat/runwasi/test.sh ]] || { echo "run.sh: compat/runwasi/test.sh is not there" >&2; exit 1; }
+  exec compat/runwasi/test.sh "$@"
+fi
+
+((EUID == 0)) || { echo "run.sh: these tests start containers and need root" >&2; exit 1; }
+
+# The guest is built for Wasm, by a workspace of its own: neither the target nor the flags of ours are right for it.
+cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir test/guest/target --release \
+  --target wasm32-wasip1 --target wasm32-wasip2
+cargo build --quiet --locked -p skiff-test --tests
+
+run() { cargo test --quiet --locked -p skiff-test --test containerd -- "$@"; }
+case $suite in
+  containerd) run "$@" ;;
+  cycles) run "${@:-cycles}" ;;
+  crash) run "${@:-crash}" ;;
+  list) run --list "$@" && run --list cycles && run --list crash ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, list" >&2; exit 1 ;;
+esac

@@ -1,0 +1,128 @@
+//! A registry on loopback, and pushing to it what [`Image`] made.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::image::Image;
+use crate::tools;
+
+/// A running registry. It keeps its images in memory and ends with this value.
+#[derive(Debug)]
+pub struct Registry {
+    process: Child,
+    port: u16,
+}
+
+impl Registry {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    /// If it does not say its port.
+    pub fn start() -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(tools::component("registry")?.join("registry"))
+            .args(["-port", "0"]);
+        let mut process = command
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .context("could not start the registry")?;
+        let mut reader = BufReader::new(
+            process
+                .stderr
+                .take()
+                .context("the registry has no standard error")?,
+        );
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let port = line
+            .trim()
+            .rsplit(' ')
+            .next()
+            .and_then(|port| port.parse().ok());
+        let port =
+            port.with_context(|| format!("the registry did not say its port, but: {line}"))?;
+        // It goes on writing a line for each request.
+        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        Ok(Self { process, port })
+    }
+
+    /// The process, which is not residue.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Pushes an image and answers the reference to pull it by.
+    ///
+    /// # Errors
+    /// If the registry refuses a part.
+    pub fn push(&self, image: &Image, name: &str) -> Result<String> {
+        let parts = image.parts();
+        let manifest = |bytes: &[u8]| {
+            bytes.starts_with(b"{") && String::from_utf8_lossy(bytes).contains("schemaVersion")
+        };
+        for (digest, bytes) in parts.blobs.iter().filter(|(_, bytes)| !manifest(bytes)) {
+            self.request(
+                "POST",
+                &format!("/v2/{name}/blobs/uploads/?digest={digest}"),
+                "application/octet-stream",
+                bytes,
+            )?;
+        }
+        // An index may only name manifests that are there.
+        let mut manifests: Vec<_> = parts
+            .blobs
+            .iter()
+            .filter(|(_, bytes)| manifest(bytes))
+            .collect();
+        manifests
+            .sort_by_key(|(_, bytes)| String::from_utf8_lossy(bytes).contains("\"manifests\""));
+        for (digest, bytes) in manifests {
+            let text: serde_json::Value = serde_json::from_slice(bytes)?;
+            let media_type = text["mediaType"].as_str().unwrap_or_default();
+            self.request(
+                "PUT",
+                &format!("/v2/{name}/manifests/{digest}"),
+                media_type,
+                bytes,
+            )?;
+            if parts.top["digest"] == **digest {
+                self.request("PUT", &format!("/v2/{name}/manifests/1"), media_type, bytes)?;
+            }
+        }
+        Ok(format!("localhost:{}/{name}:1", self.port))
+    }
+
+    fn request(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Result<()> {
+        let mut stream = TcpStream::connect(("localhost", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )?;
+        stream.write_all(body)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        ensure!(
+            status.starts_with('2'),
+            "the registry answered {method} {path} with: {answer}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It has ended already if this fails.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}

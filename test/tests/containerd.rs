@@ -1,0 +1,45 @@
+//! Tests with real containerds. `test/run.sh containerd` builds what they need and runs them.
+//!
+//! Each module is one question; `reference` asks it of runc, so that a failing test is our fault and not the harness's.
+
+#[path = "containerd/bad_image.rs"]
+mod bad_image;
+#[path = "containerd/bad_module.rs"]
+mod bad_module;
+#[path = "containerd/cache.rs"]
+mod cache;
+#[path = "containerd/crash.rs"]
+mod crash;
+#[path = "containerd/cri.rs"]
+mod cri;
+#[path = "containerd/cycles.rs"]
+mod cycles;
+#[path = "containerd/disk.rs"]
+mod disk;
+#[path = "containerd/life.rs"]
+mod life;
+#[path = "containerd/reach.rs"]
+mod reach;
+#[path = "containerd/reference.rs"]
+mod reference;
+#[path = "containerd/run.rs"]
+mod run;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let all = [
+        reference::CASES,
+        run::CASES,
+        cri::CASES,
+        life::CASES,
+        reach::CASES,
+        bad_module::CASES,
+        bad_image::CASES,
+        cache::CASES,
+        disk::CASES,
+        crash::CASES,
+        cycles::CASES,
+    ];
+    skiff_test::runner::main(&all, &["crash", "cycles"])
+}
