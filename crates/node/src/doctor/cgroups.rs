@@ -21,8 +21,6 @@ pub struct Facts {
     pub layout: Layout,
     /// Controllers that can be used.
     pub controllers: BTreeSet<String>,
-    /// systemd is the node's init.
-    pub systemd: bool,
     /// `cgroupDriver` of the kubelet's configuration, when there is one.
     pub kubelet_driver: Option<String>,
 }
@@ -73,7 +71,6 @@ pub fn gather() -> Facts {
     Facts {
         layout,
         controllers,
-        systemd: Path::new("/run/systemd/system").is_dir(),
         kubelet_driver: fs::read_to_string("/var/lib/kubelet/config.yaml")
             .ok()
             .and_then(|text| kubelet_driver(&text)),
@@ -106,7 +103,11 @@ fn layout(layout: Layout) -> Finding {
             "cgroups v1; containers are killed process by process, since there is no unified tree with cgroup.kill",
         ),
         Layout::Hybrid => Finding::ok(id, "cgroups v1 with a unified tree beside it (hybrid)"),
-        Layout::V2 => Finding::ok(id, "cgroups v2"),
+        Layout::V2 => Finding::fail(
+            id,
+            "cgroups v2 alone, which Skiff does not support yet; containers are refused",
+            "boot the node with systemd.unified_cgroup_hierarchy=0 (systemd up to 257), or use another node",
+        ),
         Layout::Absent => Finding::fail(
             id,
             "no cgroups are mounted at /sys/fs/cgroup",
@@ -139,53 +140,36 @@ fn controllers(facts: &Facts) -> Finding {
 
 fn driver(facts: &Facts, config: Option<&CriConfig>) -> Finding {
     let id = "cgroups.driver";
-    let Some(config) = config else {
-        let manager = if facts.systemd {
-            "systemd runs this node"
-        } else {
-            "no systemd on this node"
-        };
-        return Finding::ok(
+    let unsupported = "which Skiff does not support yet";
+    let by_systemd = config
+        .into_iter()
+        .flat_map(CriConfig::skiff_handlers)
+        .find(|handler| handler.systemd_cgroup);
+    if let Some(handler) = by_systemd {
+        return Finding::fail(
             id,
-            format!("{manager}; containerd's cgroup driver is not known"),
+            format!(
+                "handler {} asks for the systemd cgroup driver, {unsupported}",
+                handler.name
+            ),
+            format!(
+                "set SystemdCgroup = false in the options of runtimes.{} in containerd's configuration and restart containerd",
+                handler.name
+            ),
         );
-    };
-    let name = |systemd: bool| if systemd { "systemd" } else { "cgroupfs" };
-    for handler in config.skiff_handlers() {
-        if handler.systemd_cgroup && !facts.systemd {
-            return Finding::fail(
-                id,
-                format!(
-                    "handler {} asks for the systemd cgroup driver, but systemd does not run this node",
-                    handler.name
-                ),
-                format!(
-                    "set SystemdCgroup = false in the options of runtimes.{} in containerd's configuration and restart containerd",
-                    handler.name
-                ),
-            );
-        }
-        if let Some(kubelet) = facts.kubelet_driver.as_deref()
-            && kubelet != name(handler.systemd_cgroup)
-        {
-            return Finding::warn(
-                id,
-                format!(
-                    "handler {} uses the {} cgroup driver, the kubelet is configured for {kubelet}",
-                    handler.name,
-                    name(handler.systemd_cgroup)
-                ),
-                format!(
-                    "make SystemdCgroup of runtimes.{} and cgroupDriver of the kubelet agree, or limits of pods are not where the kubelet looks for them",
-                    handler.name
-                ),
-            );
-        }
     }
-    let systemd = config
-        .skiff_handlers()
-        .any(|handler| handler.systemd_cgroup);
-    Finding::ok(id, format!("cgroup driver {}", name(systemd)))
+    // containerd makes a systemd path of whatever parent the kubelet names in systemd's way, so that the
+    // kubelet's setting counts, not containerd's.
+    if facts.kubelet_driver.as_deref() == Some("systemd") {
+        return Finding::fail(
+            id,
+            format!(
+                "the kubelet uses the systemd cgroup driver, {unsupported}; its pods are refused"
+            ),
+            "set cgroupDriver: cgroupfs in the kubelet's configuration, and SystemdCgroup = false for every handler of containerd, and restart both",
+        );
+    }
+    Finding::ok(id, "cgroup driver cgroupfs")
 }
 
 #[cfg(test)]
@@ -198,7 +182,6 @@ mod tests {
         Facts {
             layout,
             controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
-            systemd: false,
             kubelet_driver: None,
         }
     }
@@ -227,76 +210,48 @@ mod tests {
     fn layouts_and_controllers() {
         use Status::{Fail, Ok};
         let all = ["cpu", "memory", "pids", "io"];
+        let few = ["cpu", "pids"];
+        let whole = |layout, controllers, driver| {
+            vec![
+                ("cgroups.layout".to_owned(), layout),
+                ("cgroups.controllers".to_owned(), controllers),
+                ("cgroups.driver".to_owned(), driver),
+            ]
+        };
         let table = [
-            (
-                facts(Layout::V1, &all),
-                vec![
-                    ("cgroups.layout", Ok),
-                    ("cgroups.controllers", Ok),
-                    ("cgroups.driver", Ok),
-                ],
-            ),
-            (
-                facts(Layout::Hybrid, &all),
-                vec![
-                    ("cgroups.layout", Ok),
-                    ("cgroups.controllers", Ok),
-                    ("cgroups.driver", Ok),
-                ],
-            ),
-            (
-                facts(Layout::V2, &all),
-                vec![
-                    ("cgroups.layout", Ok),
-                    ("cgroups.controllers", Ok),
-                    ("cgroups.driver", Ok),
-                ],
-            ),
-            (
-                facts(Layout::V2, &["cpu", "pids"]),
-                vec![
-                    ("cgroups.layout", Ok),
-                    ("cgroups.controllers", Fail),
-                    ("cgroups.driver", Ok),
-                ],
-            ),
-            (facts(Layout::Absent, &[]), vec![("cgroups.layout", Fail)]),
+            (facts(Layout::V1, &all), whole(Ok, Ok, Ok)),
+            (facts(Layout::Hybrid, &all), whole(Ok, Ok, Ok)),
+            (facts(Layout::V2, &all), whole(Fail, Ok, Ok)),
+            (facts(Layout::Hybrid, &few), whole(Ok, Fail, Ok)),
         ];
         for (facts, expected) in table {
-            let expected: Vec<_> = expected
-                .into_iter()
-                .map(|(id, status)| (id.to_owned(), status))
-                .collect();
             assert_eq!(statuses(&facts, None), expected, "{facts:?}");
         }
+        let absent = statuses(&facts(Layout::Absent, &[]), None);
+        assert_eq!(absent, [("cgroups.layout".to_owned(), Fail)]);
     }
 
     #[test]
-    fn drivers_of_containerd_kubelet_and_node_must_agree() {
-        use Status::{Fail, Ok, Warn};
+    fn neither_containerd_nor_the_kubelet_may_ask_for_systemds_driver() {
+        use Status::{Fail, Ok};
         let table = [
-            // handler asks systemd, systemd runs, kubelet
-            (false, false, None, Ok),
-            (false, true, None, Ok),
-            (true, true, None, Ok),
-            (true, false, None, Fail),
-            (true, true, Some("systemd"), Ok),
-            (true, true, Some("cgroupfs"), Warn),
-            (false, true, Some("systemd"), Warn),
-            (false, false, Some("cgroupfs"), Ok),
+            (false, None, Ok),
+            (false, Some("cgroupfs"), Ok),
+            (true, None, Fail),
+            (true, Some("systemd"), Fail),
+            (false, Some("systemd"), Fail),
         ];
-        for (asked, systemd, kubelet, expected) in table {
+        for (asked, kubelet, expected) in table {
             let facts = Facts {
-                systemd,
                 kubelet_driver: kubelet.map(str::to_owned),
-                ..facts(Layout::V2, &["cpu", "memory", "pids"])
+                ..facts(Layout::Hybrid, &["cpu", "memory", "pids"])
             };
             let config = with_handler(asked);
             let found = judge(&facts, Some(&config)).pop().unwrap();
             assert_eq!(
                 (found.id.as_str(), found.status),
                 ("cgroups.driver", expected),
-                "{asked} {systemd} {kubelet:?}"
+                "{asked} {kubelet:?}"
             );
         }
     }

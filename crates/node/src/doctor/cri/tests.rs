@@ -126,3 +126,23 @@ fn patterns_match_as_containerd_does() {
     assert!(!matches("*", "module.wasm.image/variant"));
     assert!(!matches("run.oci", "run.oci.handler"));
 }
+
+/// The snippets that users append, as they are shipped.
+#[test]
+fn the_shipped_snippets_make_a_handler_that_nothing_is_wrong_with() {
+    let snippets = [
+        include_str!("../../../../../runtimeclass/containerd-v2.toml"),
+        include_str!("../../../../../runtimeclass/containerd-v3.toml"),
+    ];
+    for snippet in snippets {
+        let findings = judge(&facts(snippet, true), None);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].status, Status::Ok, "{findings:?}");
+        assert!(
+            findings[0]
+                .finding
+                .contains("wasmtime (io.containerd.wasmtime.v1)"),
+            "{findings:?}"
+        );
+    }
+}
