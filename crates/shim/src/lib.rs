@@ -1,1 +1,33 @@
-//! Stub.
+//! containerd's shim for Wasm pods.
+//!
+//! The binary `containerd-shim-skiff-v1`, called by containerd in four ways ([`command_line::Action`]):
+//! [`start`] makes the daemon of a pod, [`serve`] is the daemon, [`delete`] cleans up after it, [`info`]
+//! says what this is. The daemon answers the Task service ([`service`]) from the state of its containers
+//! ([`pod`], [`task`]), makes them ([`create`]), and tells containerd what happens to them ([`events`]).
+//!
+//! It links no engine, starts no thread and never forks: containers are other executables, launched by
+//! `skiff_sandbox`.
+
+pub mod bootstrap;
+pub mod command_line;
+pub mod connections;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod exit_record;
+pub mod info;
+pub mod leftovers;
+pub mod logging;
+pub mod module;
+pub mod options;
+pub mod pod;
+pub mod serve;
+pub mod service;
+pub mod socket;
+pub mod start;
+pub mod stats;
+pub mod status;
+pub mod stdio;
+#[expect(unsafe_code, reason = "registering a descriptor with the event loop")]
+mod sys;
+pub mod task;

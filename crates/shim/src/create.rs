@@ -1,0 +1,662 @@
+//! `Create`: from containerd's request to a process that waits for its start.
+//!
+//! Every step holds what it made by a guard. A step that fails, or a connection that breaks (which drops
+//! the call), undoes all steps before it; the answer is one sentence.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags};
+use skiff_engine::compile::CompileError;
+use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
+use skiff_sandbox::cgroup::{Cgroup, CgroupError};
+use skiff_sandbox::control::{ControlError, Report};
+use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
+use skiff_sandbox::plan::Slot;
+use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
+use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
+use skiff_sandbox::sys::mount::read_only_directory;
+use skiff_sandbox::sys::process::{self, ExitStatus};
+use tokio::time::timeout;
+use ttrpc::Code;
+
+use crate::exit_record;
+use crate::leftovers::{self, Leftover};
+use crate::module::{self, ModuleError};
+use crate::options::{Options, OptionsError};
+use crate::pod::Pod;
+use crate::status::TaskError;
+use crate::stdio::{Places, Stdio, StdioError};
+use crate::sys::watch_readable;
+use crate::task::{Parts, Task};
+
+/// Longest `config.json`. A megabyte of arguments fits several times.
+const LARGEST_CONFIG: u64 = 16 << 20;
+/// How long a launched process may take to say that it is ready. Compiling is done before.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// CRI's word for what a container is in its pod.
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+/// Why a container was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// An id that could be a path.
+    #[error("its id is not made of letters, digits, '.', '_' and '-'")]
+    Id,
+    /// `config.json` cannot be read.
+    #[error("could not read {}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A field of the spec that is not supported or makes no sense.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The runtime's options.
+    #[error(transparent)]
+    Options(OptionsError),
+    /// The streams.
+    #[error(transparent)]
+    Stdio(StdioError),
+    /// The node.
+    #[error(transparent)]
+    Facts(FactsError),
+    /// The root.
+    #[error(transparent)]
+    Root(RootfsError),
+    /// Which module to run, or its bytes.
+    #[error(transparent)]
+    Module(ModuleError),
+    /// The module's code.
+    #[error(transparent)]
+    Compile(Box<CompileError>),
+    /// The cgroup.
+    #[error(transparent)]
+    Cgroup(CgroupError),
+    /// Volumes and namespaces.
+    #[error(transparent)]
+    Gather(GatherError),
+    /// The folder with our executables.
+    #[error(
+        "could not find the folder of the shim's own executable, in which the engine hosts are"
+    )]
+    Programs(#[source] io::Error),
+    /// One of our executables.
+    #[error("could not open {}, which is installed together with the shim", path.display())]
+    Program {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of our own in the bundle.
+    #[error("could not write {}", path.display())]
+    Bundle {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The order is too long for its slots, or cannot be encoded.
+    #[error("the container's order cannot be written: {0}")]
+    Order(String),
+    /// No process.
+    #[error(transparent)]
+    Launch(LaunchError),
+    /// The launched process could not become the container, and says why.
+    #[error("{0}")]
+    Host(String),
+    /// The launched process has ended without a word.
+    #[error("its process ended {how} before it was ready")]
+    Died {
+        /// `with code 1`, `by signal 9`.
+        how: String,
+    },
+    /// The launched process does not answer.
+    #[error("its process was not ready within {} seconds", READY_PATIENCE.as_secs())]
+    TimedOut,
+    /// The launched process says something else.
+    #[error("its process sent something unexpected")]
+    Control(#[source] ControlError),
+}
+
+impl CreateError {
+    /// The code of the answer: what the caller can change, and what it cannot.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Id | Self::Refused(_) | Self::Options(_) | Self::Stdio(_) => {
+                Code::INVALID_ARGUMENT
+            }
+            Self::Module(_) | Self::Compile(_) | Self::Gather(_) | Self::Root(_) => {
+                Code::FAILED_PRECONDITION
+            }
+            Self::Config { .. }
+            | Self::Facts(_)
+            | Self::Cgroup(_)
+            | Self::Programs(_)
+            | Self::Program { .. }
+            | Self::Bundle { .. }
+            | Self::Order(_)
+            | Self::Launch(_)
+            | Self::Host(_)
+            | Self::Died { .. }
+            | Self::TimedOut
+            | Self::Control(_) => Code::INTERNAL,
+        }
+    }
+}
+
+/// Creates a container, up to the event of its creation.
+///
+/// # Errors
+/// See [`CreateError`]; nothing is left of the container then.
+pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, TaskError> {
+    if request.terminal {
+        return Err(TaskError::Unsupported(
+            "terminals are not supported yet: run the container without -t (tty: false)",
+        ));
+    }
+    if !request.checkpoint.is_empty() {
+        return Err(TaskError::Unsupported(
+            "checkpoints of Wasm containers are not supported",
+        ));
+    }
+    let reservation = pod.reserve(&request.id)?;
+    let failed = |source| TaskError::Create {
+        id: request.id.clone(),
+        source: Box::new(source),
+    };
+    let places = Places {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+    };
+    let task = Arc::new(make(pod, &request, places).await.map_err(failed)?);
+    // Nothing waits from here to the end: the event of the creation comes before that of the exit.
+    reservation.fill(Arc::clone(&task));
+    pod.events.created(
+        &task.id,
+        &request.bundle,
+        request.rootfs,
+        &task.places,
+        task.pid,
+    );
+    let pid = task.pid;
+    tokio::spawn(Arc::clone(pod).watch(task));
+    Ok(pid)
+}
+
+async fn make(pod: &Pod, request: &CreateTaskRequest, places: Places) -> Result<Task, CreateError> {
+    check_id(&request.id)?;
+    let options = Options::from_any(request.options.as_ref()).map_err(CreateError::Options)?;
+    let bundle = PathBuf::from(&request.bundle);
+    let spec = read_spec(&bundle.join("config.json"))?;
+    let role = role(&spec);
+    let facts = pod.facts()?;
+    let mut blueprint =
+        spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused)?;
+    let stdio = places.open().map_err(CreateError::Stdio)?;
+    let root = root(&spec, request, &bundle)?;
+
+    // What takes long comes before what has to be undone.
+    let content = match role {
+        Role::Guest => Content::Guest(
+            module::code(pod, &request.id, &spec, root.as_fd(), options.wasi_p3).await?,
+        ),
+        Role::Pause => Content::Pause,
+    };
+    let program = match role {
+        Role::Guest => open_program(&format!("skiff-host-{}", pod.engine))?,
+        Role::Pause => open_program("skiff-init")?,
+    };
+
+    let early_record = early_record(&bundle)?;
+    let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path)?;
+    let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
+    let sources = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
+    let mut slots: Vec<BorrowedFd<'_>> = sources.iter().map(AsFd::as_fd).collect();
+    let pause;
+    let order = match &content {
+        Content::Guest(code) => {
+            let process = spec.process().as_ref();
+            let order = HostOrder {
+                plan: blueprint.plan,
+                guest: Guest {
+                    kind: code.code.kind,
+                    code: append(&mut slots, code.code.file.as_fd())?,
+                    name: code.name.clone(),
+                    function: code.function.clone(),
+                    args: process
+                        .and_then(|process| process.args().clone())
+                        .unwrap_or_default(),
+                    env: process
+                        .and_then(|process| process.env().clone())
+                        .unwrap_or_default(),
+                    working_directory: process.map_or_else(
+                        || "/".to_owned(),
+                        |process| process.cwd().display().to_string(),
+                    ),
+                    exit_record: append(&mut slots, early_record.as_fd())?,
+                    options: GuestOptions {
+                        wasi_p3: options.wasi_p3,
+                    },
+                },
+            };
+            postcard::to_stdvec(&order)
+        }
+        Content::Pause => {
+            pause = open_program("skiff-pause")?;
+            let order = ProgramOrder {
+                plan: blueprint.plan,
+                program: append(&mut slots, pause.as_fd())?,
+                args: vec!["pause".to_owned()],
+                env: Vec::new(),
+            };
+            postcard::to_stdvec(&order)
+        }
+    };
+    let order = order.map_err(|error| CreateError::Order(error.to_string()))?;
+
+    let process = start_process(&Start {
+        role,
+        engine: &pod.engine,
+        id: &request.id,
+        program: program.as_fd(),
+        new: blueprint.new,
+        pid_namespace: blueprint.pid_namespace.as_deref(),
+        cgroup: &cgroup.cgroup,
+        stdio: &stdio,
+        order: &order,
+        slots: &slots,
+    })?;
+    ready(process.launched()).await?;
+
+    let Stdio { container, keepers } = stdio;
+    drop(container);
+    let Launched {
+        pid,
+        pidfd,
+        control,
+    } = process.keep();
+    // The kernel's own name for the process: it is ours and not reaped, so the number is still its.
+    let mounts = fs::File::open(format!("/proc/{pid}/ns/mnt"))
+        .ok()
+        .map(OwnedFd::from);
+    notes.keep();
+    Ok(Task::new(Parts {
+        id: request.id.clone(),
+        bundle,
+        places,
+        pid,
+        pidfd,
+        control,
+        keepers,
+        cgroup: cgroup.keep(),
+        mounts,
+    }))
+}
+
+/// What the process is to run.
+enum Content {
+    Guest(module::Found),
+    Pause,
+}
+
+/// containerd checks ids the same way; here they become file names.
+fn check_id(id: &str) -> Result<(), CreateError> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let starts_well = id.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if starts_well && id.len() <= 255 && id.bytes().all(fine) {
+        Ok(())
+    } else {
+        Err(CreateError::Id)
+    }
+}
+
+fn read_spec(path: &Path) -> Result<Spec, CreateError> {
+    let failed = |source| CreateError::Config {
+        path: path.to_owned(),
+        source,
+    };
+    let mut config = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(LARGEST_CONFIG + 1)
+        .read_to_end(&mut config)
+        .map_err(failed)?;
+    if u64::try_from(config.len()).is_ok_and(|length| length > LARGEST_CONFIG) {
+        return Err(failed(io::Error::other(format!(
+            "it is longer than {} MiB",
+            LARGEST_CONFIG >> 20
+        ))));
+    }
+    spec::read(&config).map_err(CreateError::Refused)
+}
+
+fn role(spec: &Spec) -> Role {
+    let kind = spec
+        .annotations()
+        .as_ref()
+        .and_then(|annotations| annotations.get(CONTAINER_TYPE));
+    if kind.is_some_and(|kind| kind == "sandbox") {
+        Role::Pause
+    } else {
+        Role::Guest
+    }
+}
+
+fn root(spec: &Spec, request: &CreateTaskRequest, bundle: &Path) -> Result<OwnedFd, CreateError> {
+    let mounts: Vec<_> = request
+        .rootfs
+        .iter()
+        .map(|mount| ContainerdMount {
+            fstype: mount.type_.clone(),
+            source: mount.source.clone(),
+            target: mount.target.clone(),
+            options: mount.options.clone(),
+        })
+        .collect();
+    // Relative paths of a spec are relative to the bundle.
+    let path = spec
+        .root()
+        .as_ref()
+        .map_or_else(|| bundle.join("rootfs"), |root| bundle.join(root.path()));
+    mount_root(&mounts, bundle, &path).map_err(CreateError::Root)
+}
+
+/// One of our executables, beside the shim's own, opened so that nobody who gets at the descriptor or at
+/// `/proc/<pid>/exe` can write to the file.
+fn open_program(name: &str) -> Result<OwnedFd, CreateError> {
+    let own = std::env::current_exe().map_err(CreateError::Programs)?;
+    let directory = own.parent().unwrap_or_else(|| Path::new("/"));
+    let failed = |source: io::Error| CreateError::Program {
+        path: directory.join(name),
+        source,
+    };
+    let read_only = read_only_directory(directory).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(&read_only, name, flags, Mode::empty()).map_err(|error| failed(error.into()))
+}
+
+/// The file that the host writes its exit code to before it exits.
+fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
+    let path = bundle.join(exit_record::EARLY_FILE);
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path);
+    file.map(OwnedFd::from)
+        .map_err(|source| CreateError::Bundle { path, source })
+}
+
+fn append<'a>(slots: &mut Vec<BorrowedFd<'a>>, file: BorrowedFd<'a>) -> Result<Slot, CreateError> {
+    let index = u16::try_from(slots.len())
+        .map_err(|_| CreateError::Order("it has too many mounts".to_owned()))?;
+    slots.push(file);
+    Ok(Slot(index))
+}
+
+/// What is written down before it is made; see [`leftovers`].
+struct Notes {
+    bundles: Vec<PathBuf>,
+    id: String,
+    keep: bool,
+}
+
+impl Notes {
+    fn write(
+        pod: &Pod,
+        request: &CreateTaskRequest,
+        bundle: &Path,
+        cgroup: &str,
+    ) -> Result<Self, CreateError> {
+        let mut bundles = vec![bundle.to_owned()];
+        // A container that joined the pod of another bundle.
+        if pod.bundle != bundle {
+            bundles.push(pod.bundle.clone());
+        }
+        let notes = Self {
+            bundles,
+            id: request.id.clone(),
+            keep: false,
+        };
+        let leftover = Leftover {
+            bundle: bundle.to_owned(),
+            cgroup: cgroup.to_owned(),
+        };
+        for bundle in &notes.bundles {
+            leftovers::remember(bundle, &request.id, &leftover).map_err(|source| {
+                CreateError::Bundle {
+                    path: bundle.clone(),
+                    source,
+                }
+            })?;
+        }
+        Ok(notes)
+    }
+
+    fn keep(mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        if !self.keep {
+            for bundle in &self.bundles {
+                leftovers::forget(bundle, &self.id);
+            }
+        }
+    }
+}
+
+/// A cgroup that goes away unless it is kept.
+struct CgroupGuard {
+    cgroup: Cgroup,
+    keep: bool,
+}
+
+impl CgroupGuard {
+    fn create(
+        plan: &skiff_sandbox::cgroup::CgroupPlan,
+        layout: &skiff_sandbox::cgroup::Layout,
+    ) -> Result<Self, CreateError> {
+        let cgroup = Cgroup::create(plan, layout).map_err(CreateError::Cgroup)?;
+        Ok(Self {
+            cgroup,
+            keep: false,
+        })
+    }
+
+    fn keep(mut self) -> Cgroup {
+        self.keep = true;
+        self.cgroup.clone()
+    }
+}
+
+impl Drop for CgroupGuard {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = self.cgroup.kill().and_then(|()| self.cgroup.remove())
+        {
+            log::warn!("could not remove the cgroup of a container that was not created: {error}");
+        }
+    }
+}
+
+/// A launched process that is killed and reaped unless it is kept.
+struct ProcessGuard(Option<Launched>);
+
+impl ProcessGuard {
+    fn launched(&self) -> &Launched {
+        self.0
+            .as_ref()
+            .expect("taken only by keep, which consumes the guard")
+    }
+
+    fn keep(mut self) -> Launched {
+        self.0.take().expect("taken only here, once")
+    }
+}
+
+impl Drop for ProcessGuard {
+    fn drop(&mut self) {
+        let Some(launched) = &self.0 else { return };
+        // ESRCH means that it has ended; ECHILD below that it is reaped as well.
+        if let Err(error) = process::send_signal(launched.pidfd.as_fd(), libc::SIGKILL) {
+            log::debug!("could not kill process {}: {error}", launched.pid);
+        }
+        if let Err(error) = process::wait(launched.pidfd.as_fd()) {
+            log::debug!("could not reap process {}: {error}", launched.pid);
+        }
+    }
+}
+
+struct Start<'a> {
+    role: Role,
+    engine: &'a str,
+    id: &'a str,
+    program: BorrowedFd<'a>,
+    new: skiff_sandbox::plan::NewNamespaces,
+    pid_namespace: Option<&'a Path>,
+    cgroup: &'a Cgroup,
+    stdio: &'a Stdio,
+    order: &'a [u8],
+    slots: &'a [BorrowedFd<'a>],
+}
+
+fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
+    let text =
+        |text: String| CString::new(text).map_err(|error| CreateError::Order(error.to_string()));
+    // What `ps` on the node shows.
+    let name = match start.role {
+        Role::Guest => text(format!("skiff-host-{}", start.engine))?,
+        Role::Pause => text("skiff-init".to_owned())?,
+    };
+    let id = text(start.id.to_owned())?;
+    let argv: [&CStr; 2] = [&name, &id];
+    let pid_namespace = start
+        .pid_namespace
+        .map(|path| {
+            fs::File::open(path).map(OwnedFd::from).map_err(|source| {
+                CreateError::Gather(GatherError::Namespace {
+                    kind: "pid".to_owned(),
+                    path: path.to_owned(),
+                    source,
+                })
+            })
+        })
+        .transpose()?;
+    let unified = start.cgroup.unified().map_err(CreateError::Cgroup)?;
+    let [stdin, stdout, stderr] = &start.stdio.container;
+    let launched = launch(&Launch {
+        program: start.program,
+        argv: &argv,
+        environment: &[],
+        new: start.new,
+        pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
+        unified_cgroup: unified.as_ref().map(AsFd::as_fd),
+        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        order: start.order,
+        slots: start.slots,
+    })
+    .map_err(CreateError::Launch)?;
+    Ok(ProcessGuard(Some(launched)))
+}
+
+/// Waits until the process says that it is ready.
+async fn ready(launched: &Launched) -> Result<(), CreateError> {
+    match timeout(READY_PATIENCE, report(launched)).await {
+        Err(_) => Err(CreateError::TimedOut),
+        Ok(Ok(Report::Ready)) => Ok(()),
+        Ok(Ok(Report::Failed(sentence))) => Err(CreateError::Host(sentence)),
+        Ok(Ok(Report::Done(_))) => Err(CreateError::Host(
+            "it answered as a compile worker does".to_owned(),
+        )),
+        Ok(Err(ControlError::Closed)) => Err(CreateError::Died {
+            how: last_words(launched),
+        }),
+        Ok(Err(error)) => Err(CreateError::Control(error)),
+    }
+}
+
+async fn report(launched: &Launched) -> Result<Report, ControlError> {
+    let control = watch_readable(launched.control.as_fd()).map_err(ControlError::Socket)?;
+    loop {
+        if let Some(report) = launched.control.try_receive()? {
+            return Ok(report);
+        }
+        control
+            .readable()
+            .await
+            .map_err(ControlError::Socket)?
+            .clear_ready();
+    }
+}
+
+/// How a process ended that has closed its end of the conversation. It may take a moment to be gone.
+fn last_words(launched: &Launched) -> String {
+    let patience = Some(Duration::from_secs(1));
+    let ended = process::wait_readable(launched.pidfd.as_fd(), patience).unwrap_or(false);
+    match process::try_wait(launched.pidfd.as_fd()) {
+        Ok(Some(ExitStatus::Code(code))) if ended => format!("with code {code}"),
+        Ok(Some(ExitStatus::Signal(signal))) if ended => format!("by signal {signal}"),
+        _ => "in a way that is not known".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_file_names() {
+        for id in ["a", "0123456789abcdef", "my-pod_1.2"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "-a",
+            ".a",
+            "a b",
+            "a\n",
+            "ü",
+            &"a".repeat(256),
+        ] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_spec_has_a_size_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        fs::File::create(&path)
+            .unwrap()
+            .set_len(LARGEST_CONFIG + 1)
+            .unwrap();
+        let error = read_spec(&path).unwrap_err();
+        assert!(crate::status::chain(&error).contains("longer than 16 MiB"));
+        assert!(matches!(
+            read_spec(&directory.path().join("none")),
+            Err(CreateError::Config { .. })
+        ));
+    }
+}

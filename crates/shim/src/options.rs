@@ -1,0 +1,277 @@
+//! The runtime's options, as containerd's configuration or `ctr` gives them to `Create`.
+//!
+//! Three types come: none, containerd's generic `runtimeoptions.v1.Options` (a piece of TOML or the path
+//! of a TOML file), and `containerd.runc.v1.Options` from clients that think every runtime is runc.
+//! An option that is not known is refused: it may be one that narrows what a pod can do.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedInputStream, Message};
+use containerd_shim_protos::shim::oci::Options as RuncOptions;
+use serde::Deserialize;
+
+/// Longest TOML file that is read.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The options, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Cgroups are made by systemd.
+    #[serde(rename = "SystemdCgroup")]
+    pub systemd_cgroup: bool,
+    /// Guests may use WASI 0.3.
+    #[serde(rename = "WasiP3")]
+    pub wasi_p3: bool,
+}
+
+/// Options that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// A message of another runtime.
+    #[error(
+        "runtime options of type {0} are not understood: use runtimeoptions.v1.Options, which is what containerd sends for a plain `options` table"
+    )]
+    UnknownType(String),
+    /// Bytes that are not such a message.
+    #[error("the runtime options of type {name} are damaged")]
+    Damaged {
+        /// The type.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: containerd_shim_protos::protobuf::Error,
+    },
+    /// A key or value that is not known.
+    #[error("{origin}, line {line}: {message}")]
+    Toml {
+        /// Where the text is from.
+        origin: String,
+        /// Line in it, from 1.
+        line: usize,
+        /// What is wrong there, the key included.
+        message: String,
+    },
+    /// The file of `ConfigPath`.
+    #[error("could not read the runtime options file {}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// systemd was asked for.
+    #[error(
+        "SystemdCgroup = true is not supported: cgroups are made through cgroupfs; set SystemdCgroup = false for this runtime and cgroupDriver: cgroupfs for the kubelet"
+    )]
+    Systemd,
+}
+
+impl Options {
+    /// Reads what `Create` carries.
+    ///
+    /// # Errors
+    /// See [`OptionsError`].
+    pub fn from_any(any: Option<&Any>) -> Result<Self, OptionsError> {
+        let options = match any {
+            None => Self::default(),
+            // Types come with and without a host in front of their name.
+            Some(any) => match any.type_url.rsplit('/').next().unwrap_or_default() {
+                "" if any.value.is_empty() => Self::default(),
+                "runtimeoptions.v1.Options" => generic(&any.value)?,
+                "containerd.runc.v1.Options" => runc(&any.value)?,
+                _ => return Err(OptionsError::UnknownType(any.type_url.clone())),
+            },
+        };
+        if options.systemd_cgroup {
+            Err(OptionsError::Systemd)
+        } else {
+            Ok(options)
+        }
+    }
+
+    fn from_toml(text: &str, origin: &str) -> Result<Self, OptionsError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..start]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            OptionsError::Toml {
+                origin: origin.to_owned(),
+                line,
+                message: error.message().to_owned(),
+            }
+        })
+    }
+}
+
+/// `runtimeoptions.v1.Options { 1: type_url, 2: config_path, 3: config_body }`.
+fn generic(bytes: &[u8]) -> Result<Options, OptionsError> {
+    let (path, body) = generic_fields(bytes).map_err(|source| OptionsError::Damaged {
+        name: "runtimeoptions.v1.Options",
+        source,
+    })?;
+    if !body.is_empty() {
+        return Options::from_toml(
+            &String::from_utf8_lossy(&body),
+            "the runtime's options in containerd's configuration",
+        );
+    }
+    if path.is_empty() {
+        return Ok(Options::default());
+    }
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(LARGEST_FILE).read_to_string(&mut text))
+        .map_err(|source| OptionsError::File {
+            path: PathBuf::from(&path),
+            source,
+        })?;
+    Options::from_toml(&text, &path)
+}
+
+fn generic_fields(bytes: &[u8]) -> containerd_shim_protos::protobuf::Result<(String, Vec<u8>)> {
+    let mut input = CodedInputStream::from_bytes(bytes);
+    let (mut path, mut body) = (String::new(), Vec::new());
+    while let Some(tag) = input.read_raw_tag_or_eof()? {
+        match tag {
+            0x12 => path = input.read_string()?,
+            0x1a => body = input.read_bytes()?,
+            _ => {
+                let kind = containerd_shim_protos::protobuf::rt::WireType::new(tag & 7);
+                let kind =
+                    kind.ok_or_else(|| std::io::Error::other("a field of unknown wire type"))?;
+                input.skip_field(kind)?;
+            }
+        }
+    }
+    Ok((path, body))
+}
+
+/// Of runc's options only the cgroup driver means anything here. `no_pivot_root` would lower the
+/// sandbox and is not followed; the others name files and pipes that are not used.
+fn runc(bytes: &[u8]) -> Result<Options, OptionsError> {
+    let runc = RuncOptions::parse_from_bytes(bytes).map_err(|source| OptionsError::Damaged {
+        name: "containerd.runc.v1.Options",
+        source,
+    })?;
+    if !runc.shim_cgroup.is_empty() {
+        log::warn!(
+            "option ShimCgroup = {:?} is not followed: the shim stays in containerd's cgroup",
+            runc.shim_cgroup
+        );
+    }
+    Ok(Options {
+        systemd_cgroup: runc.systemd_cgroup,
+        wasi_p3: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic_any(path: &str, body: &str) -> Any {
+        let mut value = vec![0x0a, 1, b'x'];
+        for (tag, text) in [(0x12, path), (0x1a, body)] {
+            value.push(tag);
+            value.push(u8::try_from(text.len()).unwrap());
+            value.extend(text.as_bytes());
+        }
+        Any {
+            type_url: "runtimeoptions.v1.Options".into(),
+            value,
+            ..Any::default()
+        }
+    }
+
+    fn sentence(any: &Any) -> String {
+        Options::from_any(Some(any)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nothing_is_the_default() {
+        assert_eq!(Options::from_any(None).unwrap(), Options::default());
+        assert_eq!(
+            Options::from_any(Some(&Any::default())).unwrap(),
+            Options::default()
+        );
+        assert_eq!(
+            Options::from_any(Some(&generic_any("", ""))).unwrap(),
+            Options::default()
+        );
+    }
+
+    #[test]
+    fn toml_is_read() {
+        let options = Options::from_any(Some(&generic_any(
+            "",
+            "SystemdCgroup = false\nWasiP3 = true\n",
+        )))
+        .unwrap();
+        assert!(options.wasi_p3);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_key_and_line() {
+        let told = sentence(&generic_any("", "WasiP3 = true\n\nSystemdGroup = true\n"));
+        assert!(
+            told.contains("line 3") && told.contains("SystemdGroup"),
+            "{told}"
+        );
+        let told = sentence(&generic_any("", "SystemdCgroup = \"yes\""));
+        assert!(
+            told.contains("line 1") && told.contains("boolean"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("o.toml");
+        std::fs::write(&path, "WasiP3 = true").unwrap();
+        assert!(
+            Options::from_any(Some(&generic_any(path.to_str().unwrap(), "")))
+                .unwrap()
+                .wasi_p3
+        );
+        std::fs::write(&path, "a = 1").unwrap();
+        assert!(
+            sentence(&generic_any(path.to_str().unwrap(), "")).starts_with(path.to_str().unwrap())
+        );
+        let told = sentence(&generic_any("/no/such/file", ""));
+        assert!(told.contains("/no/such/file"), "{told}");
+    }
+
+    #[test]
+    fn systemd_and_strangers_are_refused() {
+        assert!(
+            sentence(&generic_any("", "SystemdCgroup = true")).contains("cgroupDriver: cgroupfs")
+        );
+        let mut runc = RuncOptions::new();
+        runc.binary_name = "crun".into();
+        let mut any = Any {
+            type_url: "type.googleapis.com/containerd.runc.v1.Options".into(),
+            value: runc.write_to_bytes().unwrap(),
+            ..Any::default()
+        };
+        assert_eq!(Options::from_any(Some(&any)).unwrap(), Options::default());
+        runc.systemd_cgroup = true;
+        any.value = runc.write_to_bytes().unwrap();
+        assert!(sentence(&any).contains("SystemdCgroup"));
+        any.type_url = "io.example.Options".into();
+        assert!(sentence(&any).contains("io.example.Options"));
+        let damaged = Any {
+            type_url: "runtimeoptions.v1.Options".into(),
+            value: vec![0x12, 200],
+            ..Any::default()
+        };
+        assert!(sentence(&damaged).contains("damaged"));
+    }
+}

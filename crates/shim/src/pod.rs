@@ -1,0 +1,309 @@
+//! The containers of one shim: who is there, how they end, how they go.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use skiff_engine::compile::{Compiler, Settings as CompilerSettings};
+use skiff_sandbox::spec::Facts;
+use skiff_sandbox::sys::process::{self, ExitStatus};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::create::CreateError;
+use crate::events::Events;
+use crate::exit_record::Exit;
+use crate::leftovers;
+use crate::status::{TaskError, chain};
+use crate::sys::watch_readable;
+use crate::task::{State, Task};
+
+/// How long `Delete` waits for a process that was sent SIGKILL, and for its cgroup to become empty.
+const DELETE_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between looks for a reader that has yet to fetch the output of a task that has ended.
+const READER_PAUSE: Duration = Duration::from_millis(200);
+
+/// All that the calls of one shim share.
+#[derive(Debug)]
+pub struct Pod {
+    /// containerd's namespace.
+    pub namespace: String,
+    /// containerd's gRPC socket, a path.
+    pub address: PathBuf,
+    /// The engine, by the name that the shim was called by.
+    pub engine: String,
+    /// The bundle for which the shim was started; what is to be cleaned up after the shim is listed there.
+    pub bundle: PathBuf,
+    /// The way to containerd's subscribers.
+    pub events: Events,
+    tasks: Mutex<Tasks>,
+    quit: Notify,
+    facts: OnceLock<Facts>,
+    compiler: OnceLock<Compiler>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    /// `None` while it is being created.
+    by_id: BTreeMap<String, Option<Arc<Task>>>,
+    shutting_down: bool,
+}
+
+/// An id that is taken by a container being created; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation<'a> {
+    pod: &'a Pod,
+    id: String,
+    filled: bool,
+}
+
+impl Pod {
+    /// A pod without containers.
+    pub fn new(
+        namespace: &str,
+        address: &Path,
+        engine: &str,
+        bundle: &Path,
+        events: Events,
+    ) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            address: address.to_owned(),
+            engine: engine.to_owned(),
+            bundle: bundle.to_owned(),
+            events,
+            tasks: Mutex::default(),
+            quit: Notify::new(),
+            facts: OnceLock::new(),
+            compiler: OnceLock::new(),
+        }
+    }
+
+    /// Takes an id for a container to be created.
+    ///
+    /// # Errors
+    /// It is taken, or the shim is about to exit.
+    pub fn reserve(&self, id: &str) -> Result<Reservation<'_>, TaskError> {
+        let mut tasks = self.tasks();
+        if tasks.shutting_down {
+            return Err(TaskError::ShuttingDown);
+        }
+        if tasks.by_id.contains_key(id) {
+            return Err(TaskError::Exists { id: id.to_owned() });
+        }
+        tasks.by_id.insert(id.to_owned(), None);
+        Ok(Reservation {
+            pod: self,
+            id: id.to_owned(),
+            filled: false,
+        })
+    }
+
+    /// The task of a container. One that is being created is none yet.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
+        let task = self.tasks().by_id.get(id).and_then(Clone::clone);
+        task.ok_or_else(|| TaskError::NoTask { id: id.to_owned() })
+    }
+
+    /// Whether nothing is left to serve.
+    pub fn is_empty(&self) -> bool {
+        self.tasks().by_id.is_empty()
+    }
+
+    /// Ends the shim, if it has no containers. Others are left in peace: containerd asks after each of
+    /// them.
+    pub fn shut_down(&self) {
+        let mut tasks = self.tasks();
+        if tasks.by_id.is_empty() {
+            tasks.shutting_down = true;
+            self.quit.notify_one();
+        }
+    }
+
+    /// Waits for [`Pod::shut_down`].
+    pub async fn quit(&self) {
+        self.quit.notified().await;
+    }
+
+    /// Facts of the node, found out once.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn facts(&self) -> Result<&Facts, CreateError> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
+        }
+        let facts = Facts::read().map_err(CreateError::Facts)?;
+        Ok(self.facts.get_or_init(|| facts))
+    }
+
+    /// The driver of the engine's compile workers.
+    ///
+    /// # Errors
+    /// There is no worker of this engine.
+    pub fn compiler(&self) -> Result<&Compiler, CreateError> {
+        if let Some(compiler) = self.compiler.get() {
+            return Ok(compiler);
+        }
+        let settings =
+            CompilerSettings::beside_own_executable(&self.engine).map_err(CreateError::Programs)?;
+        let compiler =
+            Compiler::new(settings).map_err(|source| CreateError::Compile(Box::new(source)))?;
+        Ok(self.compiler.get_or_init(|| compiler))
+    }
+
+    /// Waits for the end of a task, and tells it: first the record, then the state, then the event.
+    /// One for each task.
+    pub async fn watch(self: Arc<Self>, task: Arc<Task>) {
+        let status = wait_for_end(&task).await;
+        self.ended(&task, status);
+        // Output that nobody has read yet is kept until a reader comes or the task is deleted.
+        while !task.keepers.release() {
+            sleep(READER_PAUSE).await;
+        }
+    }
+
+    fn ended(&self, task: &Task, status: ExitStatus) {
+        let exit = Exit::now(task.pid, status.shell_code());
+        if let Err(error) = exit.write(&task.bundle) {
+            // The event is sent all the same: the record only matters if the shim dies.
+            log::warn!(
+                "could not write the exit record of container {}: {error}",
+                task.id
+            );
+        }
+        if status == ExitStatus::Signal(9) && task.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+            self.events.out_of_memory(&task.id);
+        }
+        if task.ended(exit.clone()) {
+            self.events.exited(&task.id, &exit);
+            log::info!("container {} has ended with code {}", task.id, exit.code);
+        }
+    }
+
+    /// Takes a container away: its processes, its cgroup, its place here.
+    ///
+    /// # Errors
+    /// It runs, or something of it cannot be removed; then it is still here and the call can be repeated.
+    pub async fn delete(&self, id: &str) -> Result<Exit, TaskError> {
+        let task = self.task(id)?;
+        let _deleting = task.deleting.lock().await;
+        // The call before this one may have been faster.
+        self.task(id)?;
+        match task.state() {
+            State::Running => {
+                return Err(TaskError::WrongState {
+                    id: task.id.clone(),
+                    state: "is running: kill it before it is deleted",
+                });
+            }
+            State::Created => match task.kill(9, false) {
+                Ok(()) | Err(TaskError::Finished { .. }) => {}
+                Err(error) => return Err(error),
+            },
+            State::Stopped(_) => {}
+        }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| TaskError::Failed {
+            operation: "delete",
+            id: task.id.clone(),
+            source,
+        };
+        let mut exit = task.exit();
+        let exit = match timeout(DELETE_PATIENCE, exit.wait_for(Option::is_some)).await {
+            Ok(Ok(exit)) => exit.clone(),
+            _ => None,
+        };
+        let Some(exit) = exit else {
+            return Err(failed("its process does not end".into()));
+        };
+        remove_cgroup(&task)
+            .await
+            .map_err(|error| failed(error.into()))?;
+        task.keepers.close();
+        drop(
+            task.mounts
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        leftovers::forget(&self.bundle, &task.id);
+        self.tasks().by_id.remove(&task.id);
+        self.events.deleted(&task.id, &exit);
+        Ok(exit)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation<'_> {
+    /// The container is created.
+    pub fn fill(mut self, task: Arc<Task>) {
+        self.filled = true;
+        self.pod.tasks().by_id.insert(self.id.clone(), Some(task));
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.pod.tasks().by_id.remove(&self.id);
+        }
+    }
+}
+
+/// Waits on the pidfd, and takes the exit status from the kernel.
+async fn wait_for_end(task: &Task) -> ExitStatus {
+    let watched = watch_readable(task.pidfd.as_fd());
+    loop {
+        match process::try_wait(task.pidfd.as_fd()) {
+            Ok(Some(status)) => return status,
+            Ok(None) => {}
+            Err(error) => {
+                log::error!(
+                    "lost sight of the process of container {}: {error}",
+                    task.id
+                );
+                return ExitStatus::Code(u8::MAX);
+            }
+        }
+        match &watched {
+            Ok(watched) => match watched.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => sleep(READER_PAUSE).await,
+            },
+            // Without the event loop (its memory is used up) there is still the clock.
+            Err(_) => sleep(READER_PAUSE).await,
+        }
+    }
+}
+
+/// Kills what is left in the container's cgroup, and removes it. Waits without holding up others.
+async fn remove_cgroup(task: &Task) -> Result<(), skiff_sandbox::cgroup::CgroupError> {
+    let deadline = Instant::now() + DELETE_PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let error = match task.cgroup.try_remove() {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        if let Err(error) = task.cgroup.kill() {
+            log::warn!(
+                "could not kill what is left of container {}: {}",
+                task.id,
+                chain(&error)
+            );
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

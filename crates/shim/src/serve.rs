@@ -1,0 +1,189 @@
+//! The daemon: serves one pod until its last container is deleted.
+//!
+//! Made by [`crate::start`] with its socket, already listening, as standard input, and the bundle of the
+//! pod's first container as working directory. One thread: the kernel ties the containers' lives to it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+use ttrpc::r#async::Server;
+
+use crate::command_line::Flags;
+use crate::connections::{self, Open};
+use crate::events::Events;
+use crate::pod::Pod;
+use crate::service::services;
+use crate::socket::{self, Identity};
+use crate::{logging, start};
+
+/// How long the events of a pod that has ended may take to reach containerd.
+const FLUSH: Duration = Duration::from_secs(10);
+/// How long containerd may take to close its connection after `Shutdown`.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// A shim without containers that nobody is connected to ends after so long: containerd died between
+/// `start` and `Create`, or between `Delete` and `Shutdown`.
+const LONELY: Duration = Duration::from_secs(60);
+
+/// The daemon could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Started by hand.
+    #[error("this program is started by containerd: standard input is not the socket to serve")]
+    NoSocket(#[source] io::Error),
+    /// A flag is missing.
+    #[error("flag -{0} is missing")]
+    NoFlag(&'static str),
+    /// A system call failed.
+    #[error("could not {0}")]
+    Io(&'static str, #[source] io::Error),
+    /// The server.
+    #[error("could not serve the Task service")]
+    Server(#[source] ttrpc::Error),
+}
+
+/// Serves until the pod is gone.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve(flags: &Flags, engine: &str) -> Result<(), ServeError> {
+    let path = flags.socket.clone().ok_or(ServeError::NoFlag("socket"))?;
+    if flags.namespace.is_empty() {
+        return Err(ServeError::NoFlag("namespace"));
+    }
+    let listener = inherited_socket().map_err(ServeError::NoSocket)?;
+    // Of the socket's file: nobody replaces it while it is served.
+    let identity = Identity::of(&path);
+    logging::init(&flags.namespace, &flags.id, flags.debug);
+    // Out of containerd's session.
+    if let Err(error) = rustix::process::setsid() {
+        log::debug!("could not make a session: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ServeError::Io("make the event loop", error))?;
+    let served = runtime.block_on(serve_pod(flags, engine, listener, &path, identity));
+    // Without waiting for tasks that are left: there are none that matter.
+    runtime.shutdown_background();
+    if let Err(error) = identity.map_or(Ok(()), |identity| socket::remove_own(&path, identity)) {
+        log::warn!("{}", crate::status::chain(&error));
+    }
+    served
+}
+
+async fn serve_pod(
+    flags: &Flags,
+    engine: &str,
+    listener: UnixListener,
+    path: &Path,
+    identity: Option<Identity>,
+) -> Result<(), ServeError> {
+    let listener = tokio::net::UnixListener::from_std(listener)
+        .map_err(|error| ServeError::Io("watch the socket", error))?;
+    let bundle =
+        std::env::current_dir().map_err(|error| ServeError::Io("find the bundle", error))?;
+    let events = std::env::var(start::EVENTS_VARIABLE).unwrap_or_default();
+    let address = flags
+        .address
+        .strip_prefix("unix://")
+        .unwrap_or(&flags.address);
+    let events = Events::new(&flags.namespace, &events);
+    let pod = Arc::new(Pod::new(
+        &flags.namespace,
+        Path::new(address),
+        engine,
+        &bundle,
+        events,
+    ));
+
+    ignore_terminating_signals();
+    let open = Open::default();
+    let uid = rustix::process::geteuid().as_raw();
+    let mut server = Server::new()
+        .add_listener(connections::listener(listener, uid, &open))
+        .register_service(services(&pod));
+    server.start().await.map_err(ServeError::Server)?;
+    let sender = Arc::clone(&pod);
+    tokio::spawn(async move { sender.events.run().await });
+    log::debug!("serving on {}", path.display());
+
+    let lonely = tokio::spawn(watch_loneliness(Arc::clone(&pod), open.clone()));
+    pod.quit().await;
+    lonely.abort();
+    // No start finds this shim any more, from here on.
+    if let Err(error) = identity.map_or(Ok(()), |identity| socket::remove_own(path, identity)) {
+        log::warn!("{}", crate::status::chain(&error));
+    }
+    let left = pod.events.flush(FLUSH).await;
+    if left > 0 {
+        log::error!("containerd did not take {left} events: they are lost");
+    }
+    let deadline = Instant::now() + GOODBYE;
+    while open.count() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
+
+/// Takes the socket off standard input, and leaves `/dev/null` there.
+fn inherited_socket() -> io::Result<UnixListener> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    // Answers ENOTSOCK for anything but a socket.
+    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+        return Err(io::Error::other("it is a socket that does not listen"));
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(null)?;
+    let listener = UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Whoever stops the machine stops the pods first. A shim that a signal ended would take its containers
+/// with it.
+fn ignore_terminating_signals() {
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+    ] {
+        match signal(kind) {
+            Ok(mut signals) => drop(tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    log::info!("{name} is ignored: the shim ends with its last container");
+                }
+            })),
+            Err(error) => log::warn!("could not ignore {name}: {error}"),
+        }
+    }
+}
+
+async fn watch_loneliness(pod: Arc<Pod>, open: Open) {
+    let mut since = Instant::now();
+    loop {
+        sleep(LONELY / 12).await;
+        if open.count() > 0 || !pod.is_empty() {
+            since = Instant::now();
+        } else if since.elapsed() >= LONELY {
+            log::warn!("nobody is connected and there are no containers: ending");
+            pod.shut_down();
+        }
+    }
+}
+
+/// The shim's bundle, for the other actions: the working directory, as containerd sets it.
+///
+/// # Errors
+/// It is gone.
+pub fn bundle_of(flags: &Flags) -> io::Result<PathBuf> {
+    match &flags.bundle {
+        Some(bundle) if bundle.is_absolute() => Ok(bundle.clone()),
+        _ => std::env::current_dir(),
+    }
+}

@@ -1,0 +1,176 @@
+//! Why a call of the Task service is answered with an error, and the code that containerd then sees.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use ttrpc::Code;
+
+use crate::create::CreateError;
+
+/// A call that was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// No such container here.
+    #[error("container {id} does not exist in this shim")]
+    NoTask {
+        /// The container.
+        id: String,
+    },
+    /// No such exec process: there are none yet.
+    #[error("container {id} has no exec process {exec}")]
+    NoExec {
+        /// The container.
+        id: String,
+        /// The exec process.
+        exec: String,
+    },
+    /// The id is taken.
+    #[error("container {id} exists already")]
+    Exists {
+        /// The container.
+        id: String,
+    },
+    /// Not in this state.
+    #[error("container {id} {state}")]
+    WrongState {
+        /// The container.
+        id: String,
+        /// What it is, and what cannot be done to it therefore.
+        state: &'static str,
+    },
+    /// There is no process left to signal.
+    #[error("the process of container {id} has already finished")]
+    Finished {
+        /// The container.
+        id: String,
+    },
+    /// A signal number that is none.
+    #[error("{signal} is not the number of a signal")]
+    NoSignal {
+        /// What was asked for.
+        signal: u32,
+    },
+    /// Not done by this release.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// The shim is about to exit.
+    #[error("the shim of this pod is shutting down")]
+    ShuttingDown,
+    /// Create failed.
+    #[error("could not create container {id}")]
+    Create {
+        /// The container.
+        id: String,
+        /// Why.
+        #[source]
+        source: Box<CreateError>,
+    },
+    /// The kernel refused.
+    #[error("could not {operation} container {id}")]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The container.
+        id: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl TaskError {
+    /// The code. containerd and its clients act on these: a kill that is answered with `NOT_FOUND` has
+    /// done its work, a create with `ALREADY_EXISTS` is not repeated.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoTask { .. } | Self::NoExec { .. } | Self::Finished { .. } => Code::NOT_FOUND,
+            Self::Exists { .. } => Code::ALREADY_EXISTS,
+            Self::WrongState { .. } => Code::FAILED_PRECONDITION,
+            Self::NoSignal { .. } => Code::INVALID_ARGUMENT,
+            Self::Unsupported(_) => Code::UNIMPLEMENTED,
+            Self::ShuttingDown => Code::UNAVAILABLE,
+            Self::Create { source, .. } => source.code(),
+            Self::Failed { .. } => Code::INTERNAL,
+        }
+    }
+}
+
+impl From<TaskError> for ttrpc::Error {
+    fn from(error: TaskError) -> Self {
+        Self::RpcStatus(ttrpc::get_status(error.code(), chain(&error)))
+    }
+}
+
+/// An error and its causes, joined to one sentence. The one place where causes are printed.
+pub fn chain(error: &dyn Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(sentence, ": {error}").unwrap_or_default();
+        cause = error.source();
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> String {
+        "c".to_owned()
+    }
+
+    #[test]
+    fn codes() {
+        let failed = || std::io::Error::other("x").into();
+        for (error, code) in [
+            (TaskError::NoTask { id: id() }, Code::NOT_FOUND),
+            (
+                TaskError::NoExec {
+                    id: id(),
+                    exec: id(),
+                },
+                Code::NOT_FOUND,
+            ),
+            (TaskError::Finished { id: id() }, Code::NOT_FOUND),
+            (TaskError::Exists { id: id() }, Code::ALREADY_EXISTS),
+            (
+                TaskError::WrongState {
+                    id: id(),
+                    state: "is running",
+                },
+                Code::FAILED_PRECONDITION,
+            ),
+            (TaskError::NoSignal { signal: 99 }, Code::INVALID_ARGUMENT),
+            (TaskError::Unsupported("no"), Code::UNIMPLEMENTED),
+            (TaskError::ShuttingDown, Code::UNAVAILABLE),
+            (
+                TaskError::Failed {
+                    operation: "kill",
+                    id: id(),
+                    source: failed(),
+                },
+                Code::INTERNAL,
+            ),
+        ] {
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn causes_are_printed_once() {
+        let cause = std::io::Error::from_raw_os_error(libc::EBUSY);
+        let error = TaskError::Failed {
+            operation: "delete",
+            id: id(),
+            source: cause.into(),
+        };
+        let ttrpc::Error::RpcStatus(status) = ttrpc::Error::from(error) else {
+            panic!("an answer has a status")
+        };
+        assert_eq!(
+            status.message,
+            "could not delete container c: Device or resource busy (os error 16)"
+        );
+    }
+}
