@@ -56,14 +56,14 @@ pub enum RootfsError {
         reason: &'static str,
     },
     /// One mount.
-    #[error("could not mount the root: {fstype} of {source_name}{}{said}", if said.is_empty() { "" } else { ": the kernel says " })]
+    #[error("could not mount the root: {fstype} of {source_name}{detail}")]
     Mount {
         /// Type of the mount.
         fstype: String,
         /// Its source.
         source_name: String,
-        /// The file system's own messages; may be empty.
-        said: String,
+        /// Which option, and what the file system itself says; may be empty.
+        detail: String,
         /// Why.
         #[source]
         source: io::Error,

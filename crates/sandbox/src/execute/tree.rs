@@ -54,14 +54,9 @@ pub(super) fn build(
     Ok(directory)
 }
 
-fn pivot_error(error: std::io::Error, proc: &Proc) -> ExecuteError {
-    // A root that was never mounted on anything is its own parent; pivot_root says EINVAL.
+fn pivot_error(source: std::io::Error, proc: &Proc) -> ExecuteError {
     let text = proc.read(Path::new("self/mountinfo")).unwrap_or_default();
-    let entries = mountinfo::parse(&text).unwrap_or_default();
-    if entries
-        .iter()
-        .any(|entry| entry.id == entry.parent && entry.fstype == "rootfs")
-    {
+    if is_initial_root(&text) {
         return ExecuteError::Refused(
             "the root of this node is its initial RAM file system, which pivot_root(2) cannot leave; \
              start the node from a root file system that is mounted (switch_root)"
@@ -70,8 +65,16 @@ fn pivot_error(error: std::io::Error, proc: &Proc) -> ExecuteError {
     }
     ExecuteError::Step {
         step: "make the container's root the root (pivot_root)".to_owned(),
-        source: error,
+        source,
     }
+}
+
+/// Whether the namespace's root was never mounted on anything: it is its own parent then.
+fn is_initial_root(mountinfo: &str) -> bool {
+    let entries = mountinfo::parse(mountinfo).unwrap_or_default();
+    entries
+        .iter()
+        .any(|entry| entry.id == entry.parent && entry.fstype == "rootfs")
 }
 
 fn attach_one(root: BorrowedFd<'_>, attach: &Attach, is_guest: bool) -> Result<(), ExecuteError> {
@@ -149,5 +152,20 @@ pub(super) fn change_directory(directory: &OwnedFd, name: &str) -> Result<(), Ex
         Err(ExecuteError::Refused(format!(
             "the working directory {name} leads out of the container's root"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_runs_from_its_initial_file_system_is_known() {
+        assert!(is_initial_root(
+            "120 120 0:2 / / rw - rootfs rootfs rw\n121 120 0:5 / /proc rw - proc proc rw\n"
+        ));
+        assert!(!is_initial_root(
+            "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
+        ));
     }
 }

@@ -21,12 +21,13 @@ pub(super) fn detached(mount: &ContainerdMount) -> Result<Option<OwnedFd>, Rootf
     if options.bind {
         return bind(mount, &options).map(Some);
     }
-    let said = |context: &Context, source: io::Error| RootfsError::Mount {
-        fstype: mount.fstype.clone(),
-        source_name: mount.source.clone(),
-        said: context.messages(),
-        source,
-    };
+    let refused =
+        |context: &Context, option: Option<&Setting<'_>>, source: io::Error| RootfsError::Mount {
+            fstype: mount.fstype.clone(),
+            source_name: mount.source.clone(),
+            detail: detail(option, &context.messages()),
+            source,
+        };
     let failed = |source: io::Error| failure(mount, source);
     let context = Context::open(&mount.fstype).map_err(failed)?;
     let device = loop_device(mount, &options).map_err(failed)?;
@@ -44,7 +45,7 @@ pub(super) fn detached(mount: &ContainerdMount) -> Result<Option<OwnedFd>, Rootf
     if !source.is_empty() {
         context
             .set("source", source)
-            .map_err(|error| said(&context, error))?;
+            .map_err(|error| refused(&context, None, error))?;
     }
     for setting in &settings {
         let set = setting.value.map_or_else(
@@ -55,14 +56,33 @@ pub(super) fn detached(mount: &ContainerdMount) -> Result<Option<OwnedFd>, Rootf
             Ok(()) => {}
             // Kernels before 6.8 know no `lowerdir+`.
             Err(_) if setting.appends => return Ok(None),
-            Err(error) => return Err(said(&context, error)),
+            Err(error) => return Err(refused(&context, Some(setting), error)),
         }
     }
-    let tree = context
-        .mount(options.change.set)
-        .map_err(|error| said(&context, error))?;
+    let tree = match context.mount(options.change.set) {
+        // Overlay before 6.5 only hands its options on, and finds the unknown one here.
+        Err(error)
+            if settings.iter().any(|setting| setting.appends) && is_unknown_to_kernel(&error) =>
+        {
+            return Ok(None);
+        }
+        other => other.map_err(|error| refused(&context, None, error))?,
+    };
     finish(&tree, &options).map_err(failed)?;
     Ok(Some(tree))
+}
+
+fn detail(option: Option<&Setting<'_>>, messages: &str) -> String {
+    let option = option.map(|option| match option.value {
+        Some(value) => format!(", option {}={value}", option.key),
+        None => format!(", option {}", option.key),
+    });
+    let option = option.unwrap_or_default();
+    if messages.is_empty() {
+        option
+    } else {
+        format!("{option}: the kernel says {messages}")
+    }
 }
 
 /// The loop device for a mount of an image file.
@@ -79,7 +99,7 @@ pub(super) fn failure(mount: &ContainerdMount, source: io::Error) -> RootfsError
     RootfsError::Mount {
         fstype: mount.fstype.clone(),
         source_name: mount.source.clone(),
-        said: String::new(),
+        detail: String::new(),
         source,
     }
 }

@@ -34,9 +34,12 @@ impl Options {
 
 /// Reads the options of `mount`. The last one wins where two say the opposite.
 pub(super) fn parse(mount: &ContainerdMount) -> Result<Options, RootfsError> {
-    let mut options = Options::default();
-    options.bind = mount.fstype == "bind" || mount.fstype == "rbind";
-    options.recursive_bind = mount.fstype == "rbind";
+    let recursive_bind = mount.fstype == "rbind";
+    let mut options = Options {
+        bind: mount.fstype == "bind" || recursive_bind,
+        recursive_bind,
+        ..Options::default()
+    };
     for option in &mount.options {
         parse_one(&mut options, option).map_err(|reason| RootfsError::Option {
             fstype: mount.fstype.clone(),
@@ -76,7 +79,7 @@ fn parse_one(options: &mut Options, option: &str) -> Result<(), &'static str> {
             options.recursive_bind = true;
         }
         "sync" | "dirsync" | "lazytime" | "nolazytime" | "iversion" => {
-            options.super_flags.push(option.to_owned())
+            options.super_flags.push(option.to_owned());
         }
         "loop" => options.on_loop_device = true,
         "remount" => return Err("a root is always mounted anew"),

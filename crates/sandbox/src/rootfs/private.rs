@@ -193,6 +193,46 @@ mod tests {
     }
 
     #[test]
+    fn layers_of_more_than_a_page_are_mounted_as_older_kernels_take_them() {
+        assert!(rustix::process::getuid().is_root(), "this test needs root");
+        let directory = tempfile::tempdir().unwrap();
+        let layers: Vec<String> = (0..120)
+            .map(|number| {
+                let layer = directory.path().join(format!("snapshots-of-a-long-name/{number}/fs"));
+                std::fs::create_dir_all(&layer).unwrap();
+                std::fs::write(layer.join(format!("own-{number}")), "").unwrap();
+                layer.display().to_string()
+            })
+            .collect();
+        let place = directory.path().join("rootfs");
+        std::fs::create_dir(&place).unwrap();
+        let mount = ContainerdMount {
+            fstype: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            target: String::new(),
+            options: vec![
+                "index=off".to_owned(),
+                format!("lowerdir={}", layers.join(":")),
+            ],
+        };
+        assert!(mount.options[1].len() > PAGE);
+        let names = std::thread::spawn(move || {
+            process::unshare_mounts_of_thread().unwrap();
+            mount::change_all_propagation(Propagation::Private).unwrap();
+            let options = options::parse(&mount).unwrap();
+            mount_by_path(&mount, &options, &open_directory(&place).unwrap()).unwrap();
+            std::fs::read_dir(&place).unwrap().count()
+        });
+        assert_eq!(names.join().unwrap(), 120);
+        assert_eq!(
+            std::fs::read_dir(directory.path().join("rootfs"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
     fn options_that_fit_are_left_alone() {
         let data = ["lowerdir=/a:/b".to_owned(), "index=off".to_owned()];
         assert_eq!(fit(&data).unwrap(), "lowerdir=/a:/b,index=off");

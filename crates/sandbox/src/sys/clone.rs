@@ -404,8 +404,10 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
 /// # Safety
 /// Only for the child of [`clone3`]. `errno` is the waiting parent thread's: the child shares its thread area.
 unsafe fn give_up(prepared: &mut Prepared, stage: Stage) -> ! {
-    // SAFETY: the address is that of a thread-local integer, which nobody else uses now.
-    prepared.errno = unsafe { *libc::__errno_location() };
+    // SAFETY: no arguments.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the address of a thread-local integer, which nobody else uses now.
+    prepared.errno = unsafe { *errno };
     // SAFETY: a valid field. Volatile, because nothing after it in this process reads it.
     unsafe { (&raw mut prepared.stage).write_volatile(stage as i32) };
     loop {

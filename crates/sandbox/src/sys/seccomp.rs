@@ -27,7 +27,7 @@ pub fn load(filter: &SeccompFilter) -> io::Result<()> {
         .collect();
     let length = u16::try_from(instructions.len())
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    if filter.program.len() % INSTRUCTION != 0 {
+    if !filter.program.len().is_multiple_of(INSTRUCTION) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let program = libc::sock_fprog {
