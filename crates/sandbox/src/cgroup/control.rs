@@ -49,13 +49,19 @@ impl Cgroup {
                 Err(error) => return Err(CgroupError::io("kill the processes of", unified)(error)),
             }
         }
-        let freezer = self.directory("freezer").map(|directory| directory.join("freezer.state"));
+        let freezer = self
+            .directory("freezer")
+            .map(|directory| directory.join("freezer.state"));
         for _ in 0..KILL_ROUNDS {
             if let Some(freezer) = freezer.as_deref().filter(|file| file.exists()) {
                 write(freezer, "FROZEN").map_err(CgroupError::io("freeze", freezer))?;
             }
             let pids = self.pids();
-            for pid in pids.iter().flatten().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+            for pid in pids
+                .iter()
+                .flatten()
+                .filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?))
+            {
                 // Gone already: what was wanted.
                 if let Err(error) = rustix::process::kill_process(pid, Signal::KILL) {
                     log::debug!("could not kill {pid:?}: {error}");
@@ -96,24 +102,43 @@ impl Cgroup {
             let word = if frozen { "FROZEN" } else { "THAWED" };
             (file.clone(), word, file, word)
         } else if let Some(unified) = &self.unified {
-            let (value, wanted) = if frozen { ("1", "frozen 1") } else { ("0", "frozen 0") };
-            (unified.join("cgroup.freeze"), value, unified.join("cgroup.events"), wanted)
+            let (value, wanted) = if frozen {
+                ("1", "frozen 1")
+            } else {
+                ("0", "frozen 0")
+            };
+            (
+                unified.join("cgroup.freeze"),
+                value,
+                unified.join("cgroup.events"),
+                wanted,
+            )
         } else {
             let field = "pausing a container";
-            return Err(CgroupError::NoController { field, controller: "freezer".to_owned() });
+            return Err(CgroupError::NoController {
+                field,
+                controller: "freezer".to_owned(),
+            });
         };
         for _ in 0..FREEZE_POLLS {
             // Written each time: v1 may have stopped half way, at a process that was being forked.
             write(&file, value).map_err(CgroupError::io(operation, &file))?;
-            if read(&state).map_err(CgroupError::io("read", &state))?.lines().any(|line| line == wanted) {
+            if read(&state)
+                .map_err(CgroupError::io("read", &state))?
+                .lines()
+                .any(|line| line == wanted)
+            {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(1));
         }
         if frozen {
-            write(&file, if value == "1" { "0" } else { "THAWED" }).map_err(CgroupError::io("thaw", &file))?;
+            write(&file, if value == "1" { "0" } else { "THAWED" })
+                .map_err(CgroupError::io("thaw", &file))?;
         }
-        Err(CgroupError::io(operation, &file)(ErrorKind::TimedOut.into()))
+        Err(CgroupError::io(operation, &file)(
+            ErrorKind::TimedOut.into(),
+        ))
     }
 
     /// How many processes of the cgroup the kernel has killed for lack of memory.
@@ -121,10 +146,15 @@ impl Cgroup {
     /// # Errors
     /// The cgroup is gone.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        let Some(directory) = self.directory("memory") else { return Ok(0) };
+        let Some(directory) = self.directory("memory") else {
+            return Ok(0);
+        };
         let file = directory.join("memory.oom_control");
         let text = read(&file).map_err(CgroupError::io("read", &file))?;
-        Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0))
+        Ok(text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+            .unwrap_or(0))
     }
 
     /// A non-blocking eventfd that becomes readable each time the cgroup runs out of memory, and when it is
@@ -133,14 +163,19 @@ impl Cgroup {
     /// # Errors
     /// The cgroup is gone.
     pub fn oom_events(&self) -> Result<Option<OwnedFd>, CgroupError> {
-        let Some(directory) = self.directory("memory") else { return Ok(None) };
+        let Some(directory) = self.directory("memory") else {
+            return Ok(None);
+        };
         let control = directory.join("memory.oom_control");
         let watched = std::fs::File::open(&control).map_err(CgroupError::io("open", &control))?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| CgroupError::io("make an eventfd for", &control)(error.into()))?;
         let register = directory.join("cgroup.event_control");
-        write(&register, &format!("{} {}", event.as_raw_fd(), watched.as_raw_fd()))
-            .map_err(CgroupError::io("write", register))?;
+        write(
+            &register,
+            &format!("{} {}", event.as_raw_fd(), watched.as_raw_fd()),
+        )
+        .map_err(CgroupError::io("write", register))?;
         Ok(Some(event))
     }
 }
@@ -150,8 +185,15 @@ fn collect(path: &Path, pids: &mut Vec<u32>) -> Result<(), CgroupError> {
     match read(&file) {
         Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
         // ENODEV: the directory was removed while the file was open.
-        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(CgroupError::io("read", file)(error)),
     }
-    children(path).iter().try_for_each(|child| collect(child, pids))
+    children(path)
+        .iter()
+        .try_for_each(|child| collect(child, pids))
 }

@@ -54,7 +54,10 @@ impl Cgroup {
         let cgroup = Self::open(&plan.path, layout)?;
         cgroup.make(plan, layout).inspect_err(|_| {
             if let Err(error) = cgroup.remove() {
-                log::warn!("could not remove the cgroup {} after a failure: {error}", plan.path);
+                log::warn!(
+                    "could not remove the cgroup {} after a failure: {error}",
+                    plan.path
+                );
             }
         })?;
         Ok(cgroup)
@@ -65,20 +68,35 @@ impl Cgroup {
     /// # Errors
     /// The path leads elsewhere.
     pub fn open(path: &str, layout: &Layout) -> Result<Self, CgroupError> {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let parts: Vec<&str> = path
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .collect();
         if parts.contains(&"..") || parts.is_empty() {
-            return Err(CgroupError::Path { path: path.to_owned() });
+            return Err(CgroupError::Path {
+                path: path.to_owned(),
+            });
         }
         let place = |hierarchy: &Hierarchy| {
-            let base = if path.starts_with('/') { &hierarchy.mount } else { &hierarchy.own };
+            let base = if path.starts_with('/') {
+                &hierarchy.mount
+            } else {
+                &hierarchy.own
+            };
             base.join(parts.join("/"))
         };
         let directories = layout
             .hierarchies
             .iter()
-            .map(|hierarchy| Directory { controllers: hierarchy.controllers.clone(), path: place(hierarchy) })
+            .map(|hierarchy| Directory {
+                controllers: hierarchy.controllers.clone(),
+                path: place(hierarchy),
+            })
             .collect();
-        Ok(Self { directories, unified: layout.unified.as_ref().map(place) })
+        Ok(Self {
+            directories,
+            unified: layout.unified.as_ref().map(place),
+        })
     }
 
     /// Number of [`Cgroup::tasks`] descriptors that a layout gives.
@@ -99,7 +117,9 @@ impl Cgroup {
             .map(|directory| {
                 let file = directory.path.join("tasks");
                 let opened = fs::OpenOptions::new().write(true).open(&file);
-                opened.map(OwnedFd::from).map_err(CgroupError::io("open", file))
+                opened
+                    .map(OwnedFd::from)
+                    .map_err(CgroupError::io("open", file))
             })
             .collect()
     }
@@ -109,9 +129,16 @@ impl Cgroup {
     /// # Errors
     /// The cgroup is gone.
     pub fn unified(&self) -> Result<Option<OwnedFd>, CgroupError> {
-        let Some(path) = &self.unified else { return Ok(None) };
-        let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open(path);
-        opened.map(|file| Some(file.into())).map_err(CgroupError::io("open", path))
+        let Some(path) = &self.unified else {
+            return Ok(None);
+        };
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_PATH)
+            .open(path);
+        opened
+            .map(|file| Some(file.into()))
+            .map_err(CgroupError::io("open", path))
     }
 
     /// Removes the cgroup with all below it, and what [`Cgroup::create`] made above it if that is empty.
@@ -123,7 +150,8 @@ impl Cgroup {
         let mut wait = Duration::from_millis(1);
         for _ in 0..REMOVE_ATTEMPTS {
             match self.try_remove() {
-                Err(CgroupError::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {}
+                Err(CgroupError::Io { source, .. }) if source.kind() == ErrorKind::ResourceBusy => {
+                }
                 result => return result,
             }
             thread::sleep(wait);
@@ -150,26 +178,37 @@ impl Cgroup {
 
     /// The directory that has a controller's files.
     pub(super) fn directory(&self, controller: &str) -> Option<&Path> {
-        let has = |directory: &&Directory| directory.controllers.iter().any(|name| name == controller);
-        self.directories.iter().find(has).map(|directory| directory.path.as_path())
+        let has =
+            |directory: &&Directory| directory.controllers.iter().any(|name| name == controller);
+        self.directories
+            .iter()
+            .find(has)
+            .map(|directory| directory.path.as_path())
     }
 
     /// All directories, the unified one first.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let unified = self.unified.iter().map(PathBuf::as_path);
-        unified.chain(self.directories.iter().map(|directory| directory.path.as_path()))
+        unified.chain(
+            self.directories
+                .iter()
+                .map(|directory| directory.path.as_path()),
+        )
     }
 
     fn make(&self, plan: &CgroupPlan, layout: &Layout) -> Result<(), CgroupError> {
         let hierarchies = layout.unified.iter().chain(&layout.hierarchies);
         for (path, hierarchy) in self.paths().zip(hierarchies) {
-            make_directories(path, hierarchy).map_err(CgroupError::io("create the cgroup", path))?;
+            make_directories(path, hierarchy)
+                .map_err(CgroupError::io("create the cgroup", path))?;
         }
         for setting in &plan.settings {
-            let directory = self.directory(setting.controller).ok_or_else(|| CgroupError::NoController {
-                field: setting.field,
-                controller: setting.controller.to_owned(),
-            })?;
+            let directory =
+                self.directory(setting.controller)
+                    .ok_or_else(|| CgroupError::NoController {
+                        field: setting.field,
+                        controller: setting.controller.to_owned(),
+                    })?;
             apply(setting, directory)?;
         }
         Ok(())
@@ -184,14 +223,18 @@ fn make_directories(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
     loop {
         match make_levels(path, &hierarchy.mount, cpuset) {
             // The directory above was removed with its last container in this moment.
-            Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => attempts += 1,
+            Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => {
+                attempts += 1
+            }
             result => return result,
         }
     }
 }
 
 fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
-    let inside = path.strip_prefix(mount).map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
+    let inside = path
+        .strip_prefix(mount)
+        .map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
     let mut level = mount.to_owned();
     for part in inside {
         level.push(part);
@@ -200,13 +243,17 @@ fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
             Ok(()) if leaf => {}
             // Without the mark the directory stays behind, as it does with runc.
             Ok(()) => {
-                if let Err(error) = rustix::fs::setxattr(&level, MADE_BY_US, b"1", XattrFlags::CREATE) {
+                if let Err(error) =
+                    rustix::fs::setxattr(&level, MADE_BY_US, b"1", XattrFlags::CREATE)
+                {
                     log::debug!("could not mark {}: {error}", level.display());
                 }
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if leaf && !fs::read_to_string(level.join("cgroup.procs"))?.is_empty() {
-                    return Err(io::Error::other("it exists already and has processes in it"));
+                    return Err(io::Error::other(
+                        "it exists already and has processes in it",
+                    ));
                 }
             }
             Err(error) => return Err(error),
@@ -219,10 +266,16 @@ fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
 }
 
 fn inherit_cpuset(level: &Path) -> io::Result<()> {
-    let Some(parent) = level.parent() else { return Ok(()) };
+    let Some(parent) = level.parent() else {
+        return Ok(());
+    };
     // Some nodes mount the hierarchy with `noprefix`.
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let name = if level.join(file).exists() { file } else { file.trim_start_matches("cpuset.") };
+        let name = if level.join(file).exists() {
+            file
+        } else {
+            file.trim_start_matches("cpuset.")
+        };
         if fs::read_to_string(level.join(name))?.trim().is_empty() {
             let inherited = fs::read_to_string(parent.join(name))?;
             write(&level.join(name), inherited.trim())?;
@@ -232,20 +285,37 @@ fn inherit_cpuset(level: &Path) -> io::Result<()> {
 }
 
 fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupError> {
-    let file = directory.join(&setting.file);
+    let mut file = directory.join(&setting.file);
+    if let Check::OrFile(other) = setting.check
+        && !file.exists()
+    {
+        file = directory.join(other);
+    }
     match write(&file, &setting.value) {
         Ok(()) => {}
-        Err(error) if setting.check == Check::IfPresent && error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if setting.check == Check::IfPresent && error.kind() == ErrorKind::NotFound => {
+            return Ok(());
+        }
         Err(source) => {
             let value = setting.value.clone();
-            return Err(CgroupError::Setting { field: setting.field, file, value, source });
+            return Err(CgroupError::Setting {
+                field: setting.field,
+                file,
+                value,
+                source,
+            });
         }
     }
     if setting.check == Check::ReadBack {
         let got = read(&file).map_err(CgroupError::io("read", &file))?;
         if got.trim() != setting.value {
             let wanted = setting.value.clone();
-            return Err(CgroupError::Clamped { field: setting.field, file, wanted, got: got.trim().to_owned() });
+            return Err(CgroupError::Clamped {
+                field: setting.field,
+                file,
+                wanted,
+                got: got.trim().to_owned(),
+            });
         }
     }
     Ok(())
@@ -253,13 +323,18 @@ fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupError> {
 
 /// One write: the kernel takes each as one command. Never creates a file.
 pub(super) fn write(file: &Path, value: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
+    fs::OpenOptions::new()
+        .write(true)
+        .open(file)?
+        .write_all(value.as_bytes())
 }
 
 /// Reads a file whose size the kernel does not know: without the `fstat` and `lseek` of `fs::read_to_string`.
 pub(super) fn read(file: &Path) -> io::Result<String> {
     let mut text = String::with_capacity(4096);
-    fs::File::open(file)?.take(1 << 20).read_to_string(&mut text)?;
+    fs::File::open(file)?
+        .take(1 << 20)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -281,15 +356,21 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 
 /// The cgroups below a cgroup. None, if it is gone.
 pub(super) fn children(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let Ok(entries) = fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let directories = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path()).collect()
 }
 
 fn remove_marked_parents(path: &Path) {
     for parent in path.ancestors().skip(1) {
         let mut value = [0; 8];
-        if rustix::fs::getxattr(parent, MADE_BY_US, &mut value).is_err() || fs::remove_dir(parent).is_err() {
+        if rustix::fs::getxattr(parent, MADE_BY_US, &mut value).is_err()
+            || fs::remove_dir(parent).is_err()
+        {
             return;
         }
     }

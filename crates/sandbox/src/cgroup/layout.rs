@@ -67,7 +67,10 @@ impl Layout {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified = None;
         for line in mountinfo.lines() {
-            let bad = || CgroupError::Parse { file: MOUNTINFO, line: line.to_owned() };
+            let bad = || CgroupError::Parse {
+                file: MOUNTINFO,
+                line: line.to_owned(),
+            };
             // 32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
             let (before, after) = line.split_once(" - ").ok_or_else(bad)?;
             let mut after = after.split(' ');
@@ -80,29 +83,53 @@ impl Layout {
             let mount = PathBuf::from(unescape(before.next().ok_or_else(bad)?));
             if fstype == "cgroup2" {
                 let directory = below(&mount, &root, own_of(&own, ""));
-                unified.get_or_insert(Hierarchy { controllers: Vec::new(), mount, own: directory });
+                unified.get_or_insert(Hierarchy {
+                    controllers: Vec::new(),
+                    mount,
+                    own: directory,
+                });
                 continue;
             }
             let options = after.nth(1).ok_or_else(bad)?;
             // Options that are not in /proc/self/cgroup are flags of the mount (`rw`, `xattr`, `clone_children`).
-            let controllers: Vec<String> =
-                options.split(',').filter(|option| own.iter().any(|(name, _)| name == option)).map(str::to_owned).collect();
+            let controllers: Vec<String> = options
+                .split(',')
+                .filter(|option| own.iter().any(|(name, _)| name == option))
+                .map(str::to_owned)
+                .collect();
             // The same hierarchy can be mounted again somewhere else: the first place counts, as it does
             // for everyone who looks below /sys/fs/cgroup.
-            let Some(first) = controllers.first() else { continue };
-            if hierarchies.iter().any(|known| known.controllers.contains(first)) {
+            let Some(first) = controllers.first() else {
+                continue;
+            };
+            if hierarchies
+                .iter()
+                .any(|known| known.controllers.contains(first))
+            {
                 continue;
             }
             let directory = below(&mount, &root, own_of(&own, first));
-            hierarchies.push(Hierarchy { controllers, mount, own: directory });
+            hierarchies.push(Hierarchy {
+                controllers,
+                mount,
+                own: directory,
+            });
         }
         let mode = match (hierarchies.is_empty(), unified.is_some()) {
             (false, false) => Mode::V1,
             (false, true) => Mode::Hybrid,
             (true, true) => Mode::V2,
-            (true, false) => return Err(CgroupError::Unsupported("this node has no cgroups mounted below /sys/fs/cgroup")),
+            (true, false) => {
+                return Err(CgroupError::Unsupported(
+                    "this node has no cgroups mounted below /sys/fs/cgroup",
+                ));
+            }
         };
-        Ok(Self { mode, hierarchies, unified })
+        Ok(Self {
+            mode,
+            hierarchies,
+            unified,
+        })
     }
 
     /// Whether containers can be run with this layout.
@@ -120,7 +147,9 @@ impl Layout {
 
     /// The hierarchy of v1 that has this controller.
     pub fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
     }
 }
 
@@ -134,15 +163,24 @@ fn own_paths(cgroup: &str) -> Result<Vec<(String, String)>, CgroupError> {
         // 4:cpu,cpuacct:/kubepods/pod1
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(names), Some(path)) = (parts.next(), parts.next()) else {
-            return Err(CgroupError::Parse { file: CGROUP, line: line.to_owned() });
+            return Err(CgroupError::Parse {
+                file: CGROUP,
+                line: line.to_owned(),
+            });
         };
-        paths.extend(names.split(',').map(|name| (name.to_owned(), path.to_owned())));
+        paths.extend(
+            names
+                .split(',')
+                .map(|name| (name.to_owned(), path.to_owned())),
+        );
     }
     Ok(paths)
 }
 
 fn own_of<'a>(own: &'a [(String, String)], controller: &str) -> &'a str {
-    own.iter().find(|(name, _)| name == controller).map_or("/", |(_, path)| path)
+    own.iter()
+        .find(|(name, _)| name == controller)
+        .map_or("/", |(_, path)| path)
 }
 
 /// Where `own`, a path from the hierarchy's root, is below `mount`, which shows the hierarchy from `root` on.
@@ -151,11 +189,20 @@ fn own_of<'a>(own: &'a [(String, String)], controller: &str) -> &'a str {
 /// the same path or one below it. A path outside of what is mounted (`/../other`) cannot be reached: the
 /// mount itself is then the nearest.
 fn below(mount: &Path, root: &str, own: &str) -> PathBuf {
-    let inside = if root == "/" { Some(own) } else { own.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/')) };
+    let inside = if root == "/" {
+        Some(own)
+    } else {
+        own.strip_prefix(root)
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     match inside {
         Some(inside) if !inside.split('/').any(|part| part == "..") => {
             let inside = inside.trim_start_matches('/');
-            if inside.is_empty() { mount.to_owned() } else { mount.join(inside) }
+            if inside.is_empty() {
+                mount.to_owned()
+            } else {
+                mount.join(inside)
+            }
         }
         _ => mount.to_owned(),
     }
@@ -167,7 +214,9 @@ fn unescape(field: &str) -> String {
     let mut text = Vec::with_capacity(bytes.len());
     let mut position = 0;
     while let Some(&byte) = bytes.get(position) {
-        let code = field.get(position + 1..position + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = field
+            .get(position + 1..position + 4)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match (byte, code) {
             (b'\\', Some(code)) => {
                 text.push(code);

@@ -52,7 +52,9 @@ pub enum CgroupError {
         path: String,
     },
     /// A setting for a controller that is not there.
-    #[error("{field} asks for the cgroup controller {controller}, which is not mounted on this node")]
+    #[error(
+        "{field} asks for the cgroup controller {controller}, which is not mounted on this node"
+    )]
     NoController {
         /// The field of the spec.
         field: &'static str,
@@ -100,7 +102,11 @@ pub enum CgroupError {
 impl CgroupError {
     fn io(operation: &'static str, file: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
-        move |source| Self::Io { operation, file, source }
+        move |source| Self::Io {
+            operation,
+            file,
+            source,
+        }
     }
 }
 

@@ -37,19 +37,36 @@ pub enum Check {
     ReadBack,
     /// The file exists on some kernels only, and nothing is lost without it.
     IfPresent,
+    /// Some kernels have this file instead.
+    OrFile(&'static str),
 }
 
 impl CgroupPlan {
     /// A cgroup without limits.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), settings: Vec::new() }
+        Self {
+            path: path.into(),
+            settings: Vec::new(),
+        }
     }
 
     /// Limits memory and, where the kernel counts it, memory and swap together to `bytes`.
     #[must_use]
     pub fn memory(self, bytes: u64) -> Self {
-        self.with("memory", "memory.limit_in_bytes", bytes, "memory limit", Check::Written)
-            .with("memory", "memory.memsw.limit_in_bytes", bytes, "memory and swap limit", Check::IfPresent)
+        self.with(
+            "memory",
+            "memory.limit_in_bytes",
+            bytes,
+            "memory limit",
+            Check::Written,
+        )
+        .with(
+            "memory",
+            "memory.memsw.limit_in_bytes",
+            bytes,
+            "memory and swap limit",
+            Check::IfPresent,
+        )
     }
 
     /// Limits the number of processes and threads.
@@ -61,19 +78,39 @@ impl CgroupPlan {
     /// Weight of the cgroup when processors are scarce; 1024 is the kernel's default.
     #[must_use]
     pub fn cpu_shares(self, shares: u64) -> Self {
-        self.with("cpu", "cpu.shares", shares, "processor shares", Check::Written)
+        self.with(
+            "cpu",
+            "cpu.shares",
+            shares,
+            "processor shares",
+            Check::Written,
+        )
     }
 
     /// Drops the settings whose controller is not on the node. For cgroups of our own, whose limits are a
     /// precaution; a container's limits are refused instead.
     #[must_use]
     pub fn where_possible(mut self, layout: &Layout) -> Self {
-        self.settings.retain(|setting| layout.hierarchy(setting.controller).is_some());
+        self.settings
+            .retain(|setting| layout.hierarchy(setting.controller).is_some());
         self
     }
 
-    fn with(mut self, controller: &'static str, file: &str, value: u64, field: &'static str, check: Check) -> Self {
-        self.settings.push(Setting { controller, file: file.to_owned(), value: value.to_string(), field, check });
+    fn with(
+        mut self,
+        controller: &'static str,
+        file: &str,
+        value: u64,
+        field: &'static str,
+        check: Check,
+    ) -> Self {
+        self.settings.push(Setting {
+            controller,
+            file: file.to_owned(),
+            value: value.to_string(),
+            field,
+            check,
+        });
         self
     }
 }

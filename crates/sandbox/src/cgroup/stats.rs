@@ -142,7 +142,11 @@ impl Cgroup {
             memory: self.directory("memory").map(memory_stats).transpose()?,
             pids: self.directory("pids").map(pids_stats).transpose()?,
             blkio: self.directory("blkio").map(blkio_stats).transpose()?,
-            hugetlb: self.directory("hugetlb").map(hugetlb_stats).transpose()?.unwrap_or_default(),
+            hugetlb: self
+                .directory("hugetlb")
+                .map(hugetlb_stats)
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 
@@ -156,13 +160,18 @@ impl Cgroup {
             stats.throttled_periods = figure("nr_throttled");
             stats.throttled_time = figure("throttled_time");
         }
-        let Some(directory) = self.directory("cpuacct") else { return Ok(cpu.map(|_| stats)) };
+        let Some(directory) = self.directory("cpuacct") else {
+            return Ok(cpu.map(|_| stats));
+        };
         stats.total = number(&directory.join("cpuacct.usage"))?;
         stats.user = number(&directory.join("cpuacct.usage_user"))?;
         stats.kernel = number(&directory.join("cpuacct.usage_sys"))?;
         let file = directory.join("cpuacct.usage_percpu");
         let per_cpu = contents(&file)?.unwrap_or_default();
-        stats.per_cpu = per_cpu.split_ascii_whitespace().filter_map(|value| value.parse().ok()).collect();
+        stats.per_cpu = per_cpu
+            .split_ascii_whitespace()
+            .filter_map(|value| value.parse().ok())
+            .collect();
         Ok(Some(stats))
     }
 }
@@ -196,7 +205,10 @@ fn memory_stats(directory: &Path) -> Result<MemoryStats, CgroupError> {
 
 fn pids_stats(directory: &Path) -> Result<PidsStats, CgroupError> {
     let limit = contents(&directory.join("pids.max"))?.unwrap_or_default();
-    Ok(PidsStats { current: number(&directory.join("pids.current"))?, limit: limit.trim().parse().unwrap_or(0) })
+    Ok(PidsStats {
+        current: number(&directory.join("pids.current"))?,
+        limit: limit.trim().parse().unwrap_or(0),
+    })
 }
 
 fn blkio_stats(directory: &Path) -> Result<BlkioStats, CgroupError> {
@@ -204,7 +216,11 @@ fn blkio_stats(directory: &Path) -> Result<BlkioStats, CgroupError> {
     let bfq = |name: &str| {
         let found = entries(&format!("blkio.bfq.{name}"))?;
         // Kernels before 5.3 have the CFQ scheduler, whose files lack the word.
-        if found.is_empty() { entries(&format!("blkio.{name}")) } else { Ok(found) }
+        if found.is_empty() {
+            entries(&format!("blkio.{name}"))
+        } else {
+            Ok(found)
+        }
     };
     let mut stats = BlkioStats {
         io_service_bytes_recursive: bfq("io_service_bytes_recursive")?,
@@ -233,7 +249,12 @@ fn blkio_entries(file: &Path) -> Result<Vec<BlkioEntry>, CgroupError> {
         let second = words.next()?;
         let (op, value) = words.next().map_or(("", second), |third| (second, third));
         let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
-        Some(BlkioEntry { major, minor, op: op.to_owned(), value: value.parse().ok()? })
+        Some(BlkioEntry {
+            major,
+            minor,
+            op: op.to_owned(),
+            value: value.parse().ok()?,
+        })
     };
     Ok(text.lines().filter_map(entry).collect())
 }
@@ -244,7 +265,11 @@ fn hugetlb_stats(directory: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            Some(name.strip_prefix("hugetlb.")?.strip_suffix(".limit_in_bytes")?.to_owned())
+            Some(
+                name.strip_prefix("hugetlb.")?
+                    .strip_suffix(".limit_in_bytes")?
+                    .to_owned(),
+            )
         })
         .filter(|size| !size.ends_with(".rsvd"))
         .collect();
@@ -265,7 +290,11 @@ fn hugetlb_stats(directory: &Path) -> Result<Vec<HugetlbStats>, CgroupError> {
 fn contents(file: &Path) -> Result<Option<String>, CgroupError> {
     match read(file) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound && file.parent().is_some_and(Path::exists) => Ok(None),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && file.parent().is_some_and(Path::exists) =>
+        {
+            Ok(None)
+        }
         // Some files exist and cannot be read with some configurations.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
         Err(error) => Err(CgroupError::io("read", file)(error)),
@@ -274,9 +303,14 @@ fn contents(file: &Path) -> Result<Option<String>, CgroupError> {
 
 /// A file with one number; 0 if this kernel has no such file.
 fn number(file: &Path) -> Result<u64, CgroupError> {
-    let Some(text) = contents(file)? else { return Ok(0) };
+    let Some(text) = contents(file)? else {
+        return Ok(0);
+    };
     text.trim().parse().map_err(|error| {
-        CgroupError::io("read", file)(std::io::Error::new(ErrorKind::InvalidData, format!("{:?}: {error}", text.trim())))
+        CgroupError::io("read", file)(std::io::Error::new(
+            ErrorKind::InvalidData,
+            format!("{:?}: {error}", text.trim()),
+        ))
     })
 }
 

@@ -18,8 +18,6 @@ pub struct Facts {
     pub apparmor: bool,
     /// SELinux is in force.
     pub selinux: bool,
-    /// Files of the blkio controller's own: `blkio.weight`, or `blkio.bfq.weight` on newer kernels.
-    pub blkio_weight_file: Option<String>,
 }
 
 /// A fact that could not be found out.
@@ -47,26 +45,29 @@ impl Facts {
     pub fn read() -> Result<Self, FactsError> {
         let cgroups = Layout::of_node().map_err(FactsError::Cgroups)?.clone();
         let file = "/proc/self/status";
-        let status = fs::read_to_string(file).map_err(|source| FactsError::Read { file, source })?;
+        let status =
+            fs::read_to_string(file).map_err(|source| FactsError::Read { file, source })?;
         let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-        let missing = || FactsError::Read { file, source: io::ErrorKind::InvalidData.into() };
-        let capabilities = bounding.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).ok_or_else(missing)?;
+        let missing = || FactsError::Read {
+            file,
+            source: io::ErrorKind::InvalidData.into(),
+        };
+        let capabilities = bounding
+            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+            .ok_or_else(missing)?;
         let file = "/proc/sys/kernel/cap_last_cap";
         let last = fs::read_to_string(file).map_err(|source| FactsError::Read { file, source })?;
-        let missing = || FactsError::Read { file, source: io::ErrorKind::InvalidData.into() };
+        let missing = || FactsError::Read {
+            file,
+            source: io::ErrorKind::InvalidData.into(),
+        };
         let last_capability = last.trim().parse().map_err(|_| missing())?;
         let says_yes = |file: &str| fs::read(file).is_ok_and(|text| text.first() == Some(&b'Y'));
-        let blkio = cgroups.hierarchy("blkio");
-        let blkio_weight_file = ["blkio.weight", "blkio.bfq.weight"]
-            .into_iter()
-            .find(|file| blkio.is_some_and(|hierarchy| hierarchy.mount.join(file).exists()))
-            .map(str::to_owned);
         Ok(Self {
             capabilities,
             last_capability,
             apparmor: says_yes("/sys/module/apparmor/parameters/enabled"),
             selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
-            blkio_weight_file,
             cgroups,
         })
     }

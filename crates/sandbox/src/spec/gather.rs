@@ -1,17 +1,24 @@
 //! Opens what a blueprint names, in the order of the slots.
+//!
+//! Called by the shim, in the node's mount namespace. Paths here are the node's, written by the kubelet or
+//! the user into the spec; the ones inside the container are left to the process that lives there.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use super::Blueprint;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::{Bind, Blueprint, Source, Tmpfs};
 use crate::cgroup::{Cgroup, CgroupError};
+use crate::plan::Namespace;
+use crate::sys::{mount, path};
 
 /// Something that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// A volume.
-    #[error("could not open {} to mount it at {destination}", path.display())]
+    /// A volume that cannot be had.
+    #[error("could not open the volume {} to mount it at {destination}", path.display())]
     Bind {
         /// On the node.
         path: PathBuf,
@@ -21,9 +28,66 @@ pub enum GatherError {
         #[source]
         source: io::Error,
     },
+    /// A volume that a container must not have.
+    #[error("the volume {} for {destination} is {what}, which a container is not given: mount a directory or a file", path.display())]
+    Kind {
+        /// On the node.
+        path: PathBuf,
+        /// Inside.
+        destination: String,
+        /// `a block device`.
+        what: &'static str,
+    },
+    /// A file system in memory.
+    #[error(
+        "could not make the tmpfs for {destination} with the options {options:?}{}",
+        said(messages)
+    )]
+    Tmpfs {
+        /// Inside.
+        destination: String,
+        /// As the spec has them.
+        options: String,
+        /// What the kernel said of it.
+        messages: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Mount flags.
+    #[error("could not set the flags of the mount at {destination}")]
+    Flags {
+        /// Inside.
+        destination: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A namespace of others.
+    #[error("could not open the {kind} namespace {}: the process or the pod that it belongs to may be gone", path.display())]
+    Namespace {
+        /// `network`.
+        kind: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The cgroup.
     #[error("could not open the container's cgroup")]
     Cgroup(#[source] CgroupError),
+    /// A blueprint of another node, or one that was changed.
+    #[error("the blueprint does not fit: {0}")]
+    Blueprint(&'static str),
+}
+
+fn said(messages: &str) -> String {
+    if messages.is_empty() {
+        String::new()
+    } else {
+        format!(" ({messages})")
+    }
 }
 
 /// Opens the blueprint's sources: the result's index is the slot. `root` goes into the slot of the root.
@@ -32,7 +96,178 @@ pub enum GatherError {
 ///
 /// # Errors
 /// A source is missing, is a device, or cannot be mounted: the sentence names it and its place inside.
-pub fn gather(blueprint: &mut Blueprint, root: OwnedFd, cgroup: &Cgroup) -> Result<Vec<OwnedFd>, GatherError> {
-    let _ = (blueprint, cgroup);
-    Ok(vec![root])
+pub fn gather(
+    blueprint: &mut Blueprint,
+    root: OwnedFd,
+    cgroup: &Cgroup,
+) -> Result<Vec<OwnedFd>, GatherError> {
+    let mut tasks: Vec<Option<OwnedFd>> = cgroup
+        .tasks()
+        .map_err(GatherError::Cgroup)?
+        .into_iter()
+        .map(Some)
+        .collect();
+    let mut root = Some(root);
+    let mut slots = Vec::with_capacity(blueprint.sources.len());
+    for (slot, source) in blueprint.sources.iter().enumerate() {
+        let (opened, directory) = match source {
+            Source::Root => (
+                root.take()
+                    .ok_or(GatherError::Blueprint("it has two roots"))?,
+                true,
+            ),
+            Source::Bind(bind) => open_bind(bind)?,
+            Source::Tmpfs(tmpfs) => {
+                let root = slots
+                    .first()
+                    .map(OwnedFd::as_fd)
+                    .ok_or(GatherError::Blueprint("the root is not first"))?;
+                (make_tmpfs(tmpfs, root)?, true)
+            }
+            Source::Namespace { kind, path } => (open_namespace(*kind, path)?, false),
+            Source::CgroupTasks(index) => {
+                let file = tasks.get_mut(*index).and_then(Option::take);
+                (
+                    file.ok_or(GatherError::Blueprint(
+                        "it has another number of cgroup hierarchies",
+                    ))?,
+                    false,
+                )
+            }
+        };
+        slots.push(opened);
+        let mounts = blueprint
+            .plan
+            .root
+            .iter_mut()
+            .flat_map(|root| &mut root.mounts);
+        for attach in mounts.filter(|attach| usize::from(attach.tree.0) == slot) {
+            attach.directory = directory;
+        }
+    }
+    Ok(slots)
+}
+
+/// A detached clone of the source, and whether it is a directory.
+fn open_bind(bind: &Bind) -> Result<(OwnedFd, bool), GatherError> {
+    let failed = |source| GatherError::Bind {
+        path: bind.path.clone(),
+        destination: bind.destination.clone(),
+        source,
+    };
+    // Looked at on the clone itself: the path may lead somewhere else a moment later.
+    let tree = mount::clone_path(&bind.path, bind.recursive).map_err(failed)?;
+    let kind = path::file_type(tree.as_fd()).map_err(failed)?;
+    let refused = |what| GatherError::Kind {
+        path: bind.path.clone(),
+        destination: bind.destination.clone(),
+        what,
+    };
+    match kind {
+        FileType::Directory | FileType::RegularFile => {}
+        FileType::BlockDevice => return Err(refused("a block device")),
+        FileType::CharacterDevice => return Err(refused("a character device")),
+        FileType::Socket => return Err(refused("a socket")),
+        FileType::Fifo => return Err(refused("a named pipe")),
+        FileType::Symlink | FileType::Unknown => {
+            return Err(refused("neither a file nor a directory"));
+        }
+    }
+    set_flags(tree.as_fd(), bind, bind.recursive).map_err(|source| GatherError::Flags {
+        destination: bind.destination.clone(),
+        source,
+    })?;
+    Ok((tree, kind == FileType::Directory))
+}
+
+/// Flags and propagation in as few calls as there are differences between the topmost mount and the rest.
+fn set_flags(tree: BorrowedFd<'_>, bind: &Bind, recursive: bool) -> io::Result<()> {
+    let (mode, all) = bind
+        .propagation
+        .map_or((None, false), |(mode, all)| (Some(mode), all));
+    let mut everywhere = bind.recursive_change;
+    let mut topmost = bind.change;
+    if all {
+        everywhere.propagation = mode
+    } else {
+        topmost.propagation = mode
+    }
+    // What the spec says of the topmost mount goes over what it says of all of them.
+    if !everywhere.is_empty() {
+        mount::change(tree, everywhere, recursive)?;
+    }
+    if !topmost.is_empty() {
+        mount::change(tree, topmost, false)?;
+    }
+    Ok(())
+}
+
+fn make_tmpfs(tmpfs: &Tmpfs, root: BorrowedFd<'_>) -> Result<OwnedFd, GatherError> {
+    let text = |(key, value): &(String, Option<String>)| {
+        value
+            .as_ref()
+            .map_or_else(|| key.clone(), |value| format!("{key}={value}"))
+    };
+    let options: Vec<String> = tmpfs.options.iter().map(text).collect();
+    let failed = |messages| {
+        |source| GatherError::Tmpfs {
+            destination: tmpfs.destination.clone(),
+            options: options.join(","),
+            messages,
+            source,
+        }
+    };
+    let context = mount::Context::open("tmpfs").map_err(failed(String::new()))?;
+    let fill = || -> io::Result<OwnedFd> {
+        // Shows up in the container's mountinfo, where a reader expects a word.
+        context.set("source", "tmpfs")?;
+        for (key, value) in &tmpfs.options {
+            match value {
+                Some(value) => context.set(key, value)?,
+                None => context.set_flag(key)?,
+            }
+        }
+        if !tmpfs.options.iter().any(|(key, _)| key == "mode")
+            && let Some(mode) = mode_of(root, &tmpfs.destination)
+        {
+            context.set("mode", &format!("{mode:o}"))?;
+        }
+        context.mount(tmpfs.attributes)
+    };
+    let tree = fill().map_err(|source| failed(context.messages())(source))?;
+    let (propagation, _) = tmpfs.propagation.unzip();
+    let change = mount::Change {
+        propagation,
+        ..mount::Change::default()
+    };
+    mount::change(tree.as_fd(), change, false).map_err(|source| GatherError::Flags {
+        destination: tmpfs.destination.clone(),
+        source,
+    })?;
+    Ok(tree)
+}
+
+/// The mode of the directory that a tmpfs will cover, which it takes over, as with runc.
+fn mode_of(root: BorrowedFd<'_>, destination: &str) -> Option<u32> {
+    let inside = path::open_in_root(
+        root,
+        Path::new(destination),
+        OFlags::PATH | OFlags::DIRECTORY,
+    )
+    .ok()?;
+    rustix::fs::fstat(&inside)
+        .ok()
+        .map(|stat| stat.st_mode & 0o7777)
+}
+
+/// The kernel checks that it is a namespace, and of which kind, when it is entered.
+fn open_namespace(kind: Namespace, path: &Path) -> Result<OwnedFd, GatherError> {
+    // Not a path of the image: /proc/<pid>/ns/net and /run/netns/<name> are links or files of the node.
+    // O_NONBLOCK: a FIFO in its place must not hold the shim up.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| GatherError::Namespace {
+        kind: format!("{kind:?}").to_lowercase(),
+        path: path.to_owned(),
+        source: error.into(),
+    })
 }

@@ -13,7 +13,7 @@ use oci_spec::runtime::Spec;
 pub use refusal::Refusal;
 
 use crate::cgroup::CgroupPlan;
-use crate::plan::{Namespace, NewNamespaces, Plan, Propagation};
+use crate::plan::{Attach, JoinNamespace, Namespace, NewNamespaces, Plan, Propagation, Root, Slot};
 use crate::sys::mount::Change;
 
 mod cgroup;
@@ -107,8 +107,75 @@ pub struct Tmpfs {
 /// A field of the spec that is set and not supported, or that makes no sense, named in a sentence.
 pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blueprint, Refusal> {
     refusal::unsupported(spec, facts)?;
-    let _ = (role, id);
-    Err(Refusal::new("process", "not written yet"))
+    let missing = |field| move || Refusal::new(field, "is missing");
+    let linux = spec.linux().as_ref().ok_or_else(missing("linux"))?;
+    let process = spec.process().as_ref().ok_or_else(missing("process"))?;
+    let root = spec.root().as_ref().ok_or_else(missing("root"))?;
+    let mut plan = Plan::default();
+    let mut sources = Sources(vec![Source::Root]);
+
+    let namespaces = namespaces::namespaces(linux)?;
+    (plan.hostname, plan.domainname) = namespaces::names(spec, &namespaces)?;
+    plan.sysctls = namespaces::sysctls(linux, &namespaces)?;
+    let joins_user = namespaces.joins(Namespace::User);
+    plan.new = namespaces.new.by_process(joins_user);
+    let mut pid_namespace = None;
+    for (kind, path) in namespaces.joined {
+        if kind == Namespace::Pid {
+            pid_namespace = Some(path);
+        } else {
+            let from = sources.add(Source::Namespace { kind, path })?;
+            plan.join.push(JoinNamespace { kind, from });
+        }
+    }
+
+    let cgroup = cgroup::cgroup(linux, facts, id)?;
+    for hierarchy in 0..facts.cgroups.hierarchies.len() {
+        plan.cgroup_tasks
+            .push(sources.add(Source::CgroupTasks(hierarchy))?);
+    }
+
+    let mut attached = Vec::new();
+    for (at, source) in mounts::mounts(spec)? {
+        // Whether it is a directory is seen when it is opened.
+        attached.push(Attach {
+            tree: sources.add(source)?,
+            at,
+            directory: true,
+        });
+    }
+    plan.root = Some(Root {
+        tree: Slot(0),
+        mounts: attached,
+        read_only: root.readonly().unwrap_or(false),
+        guest: match role {
+            // The pause process needs no less protection from an image, and no file of the kernel either.
+            Role::Guest | Role::Pause => true,
+        },
+        propagation: mounts::root_propagation(linux.rootfs_propagation().as_deref())?,
+    });
+
+    process::process(process, facts, &mut plan)?;
+    plan.seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+    let new = namespaces.new.by_launch(joins_user);
+    Ok(Blueprint {
+        plan,
+        new,
+        pid_namespace,
+        sources: sources.0,
+        cgroup,
+    })
+}
+
+struct Sources(Vec<Source>);
+
+impl Sources {
+    fn add(&mut self, source: Source) -> Result<Slot, Refusal> {
+        let slot = u16::try_from(self.0.len())
+            .map_err(|_| Refusal::new("mounts", "are more than can be passed on"))?;
+        self.0.push(source);
+        Ok(Slot(slot))
+    }
 }
 
 /// Reads a `config.json`.
@@ -116,5 +183,13 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
 /// # Errors
 /// The text is not an OCI runtime spec; the message says where.
 pub fn read(config: &[u8]) -> Result<Spec, Refusal> {
-    serde_json::from_slice(config).map_err(|error| Refusal::new("config.json", format!("is not an OCI runtime spec: {error}")))
+    serde_json::from_slice(config).map_err(|error| {
+        Refusal::new(
+            "config.json",
+            format!("is not an OCI runtime spec: {error}"),
+        )
+    })
 }
+
+#[cfg(test)]
+mod tests;

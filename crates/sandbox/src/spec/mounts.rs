@@ -1,1 +1,283 @@
-//! mounts.
+//! Mounts: which of the spec's a guest's tree has, and how each is made.
+//!
+//! A Wasm guest reaches nothing that it was not given, and no kernel file system at all. So of the spec's
+//! mounts, its tree has the binds and the tmpfs, at their places. Left out, whatever the spec says, are
+//!
+//! * kernel file systems: proc, sysfs, cgroup, devpts, mqueue and their like;
+//! * whatever would lie at or below `/proc` and `/sys`;
+//! * the tmpfs at `/dev`: of `/dev` only what the pod mounts there (`/dev/shm`, `/dev/termination-log`) is seen;
+//! * device nodes (`linux.devices`), masked and read-only paths (`linux.maskedPaths`, `linux.readonlyPaths`),
+//!   which have nothing left to be made, masked or protected.
+//!
+//! Any other type of mount is refused by name. A pod's pause process, which reads no file at all, lives in
+//! a tree of the same rules. Whether a bind brings a kernel file system or a device with it is seen only
+//! when it is opened: by [`super::gather()`] and by the process itself.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Mount, Spec};
+
+use super::{Bind, Refusal, Source, Tmpfs};
+use crate::plan::Propagation;
+use crate::sys::mount::{Change, attribute};
+
+/// Everything in a guest's tree is so; no bit of an image is a privilege, a device or a program.
+const GUEST: u64 = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+
+/// File systems through which the kernel itself is seen or changed.
+const KERNEL: [&str; 18] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "devtmpfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "configfs",
+    "pstore",
+    "efivarfs",
+    "fusectl",
+    "binfmt_misc",
+    "selinuxfs",
+    "nsfs",
+];
+
+/// What to mount and where, in the spec's order.
+pub(super) fn mounts(spec: &Spec) -> Result<Vec<(String, Source)>, Refusal> {
+    let mut mounts = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        let at = destination(mount)?;
+        if let Some(source) = source(mount, &at)? {
+            mounts.push((at, source));
+        }
+    }
+    Ok(mounts)
+}
+
+/// `rootfsPropagation` of the spec.
+pub(super) fn root_propagation(value: Option<&str>) -> Result<Propagation, Refusal> {
+    match value {
+        None | Some("") => Ok(Propagation::Private),
+        Some(word) => propagation(word)
+            .map(|(propagation, _)| propagation)
+            .ok_or_else(|| {
+                Refusal::new(
+                    "linux.rootfsPropagation",
+                    format!("is {word:?}, which is no propagation mode"),
+                )
+            }),
+    }
+}
+
+/// The destination without `.`, `..` and doubled slashes. `..` at the root stays there, as the kernel has it.
+fn destination(mount: &Mount) -> Result<String, Refusal> {
+    let path = mount.destination();
+    let bad = |reason: &str| Err(Refusal::new(field(&path.display().to_string()), reason));
+    let Some(text) = path.to_str() else {
+        return bad("has a destination that is not valid text");
+    };
+    if !text.starts_with('/') {
+        return bad("has a destination that is not an absolute path");
+    }
+    if text.contains('\0') {
+        return bad("has a NUL in its destination");
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() {
+        return bad("would hide the container's root");
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn field(destination: &str) -> String {
+    format!("mounts[{destination}]")
+}
+
+fn source(mount: &Mount, at: &str) -> Result<Option<Source>, Refusal> {
+    let field = field(at);
+    let typ = mount.typ().as_deref().unwrap_or_default();
+    let words = mount.options().as_deref().unwrap_or_default();
+    let bind = typ == "bind" || words.iter().any(|word| word == "bind" || word == "rbind");
+    let below = |directory: &str| Path::new(at).starts_with(directory);
+    if below("/proc")
+        || below("/sys")
+        || !bind && (KERNEL.contains(&typ) || at == "/dev" && typ == "tmpfs")
+    {
+        return Ok(None);
+    }
+    let mapped = [mount.uid_mappings(), mount.gid_mappings()];
+    if mapped.iter().any(|mappings| {
+        mappings
+            .as_ref()
+            .is_some_and(|mappings| !mappings.is_empty())
+    }) {
+        return Err(Refusal::new(
+            field,
+            "has id mappings, which are not supported yet",
+        ));
+    }
+    let options = Options::parse(words, bind, &field)?;
+    if bind {
+        let path = mount.source().as_ref().filter(|path| path.is_absolute());
+        let Some(path) = path else {
+            return Err(Refusal::new(
+                field,
+                "is a bind mount without an absolute path as its source",
+            ));
+        };
+        return Ok(Some(Source::Bind(Bind {
+            path: path.clone(),
+            destination: at.to_owned(),
+            recursive: options.recursive,
+            change: options.change,
+            recursive_change: options.recursive_change,
+            propagation: options.propagation(),
+        })));
+    }
+    if typ != "tmpfs" {
+        let reason = format!("has the type {typ:?}; a container can have bind and tmpfs mounts");
+        return Err(Refusal::new(field, reason));
+    }
+    Ok(Some(Source::Tmpfs(Tmpfs {
+        destination: at.to_owned(),
+        attributes: options.change.set | options.recursive_change.set,
+        propagation: options.propagation(),
+        options: options.data,
+    })))
+}
+
+/// Mount options as runc and mount(8) have them; of contradictory ones the last wins.
+struct Options {
+    recursive: bool,
+    change: Change,
+    recursive_change: Change,
+    propagation: Option<(Propagation, bool)>,
+    data: Vec<(String, Option<String>)>,
+}
+
+impl Options {
+    fn parse(words: &[String], bind: bool, field: &str) -> Result<Self, Refusal> {
+        let mut options = Self {
+            recursive: false,
+            change: Change::default(),
+            recursive_change: Change::set(GUEST),
+            propagation: None,
+            data: Vec::new(),
+        };
+        for word in words {
+            let refused = |reason: &str| {
+                Err(Refusal::new(
+                    field,
+                    format!("has the option {word:?}, {reason}"),
+                ))
+            };
+            match word.as_str() {
+                "" | "defaults" | "bind" | "async" | "loud" | "nomand" | "noiversion"
+                | "nolazytime" | "norelatime" | "nostrictatime" | "noacl" => {}
+                "rbind" => options.recursive = true,
+                "remount" => return refused("but there is nothing to mount again"),
+                "tmpcopyup" => return refused("which is not supported"),
+                "idmap" | "ridmap" => return refused("which is not supported yet"),
+                word if options.flag(word) => {}
+                word if propagation(word).is_some() => options.propagation = propagation(word),
+                word if bind => {
+                    return Err(Refusal::new(
+                        field,
+                        format!(
+                            "has the option {word:?}, which is not known or does nothing on a bind mount"
+                        ),
+                    ));
+                }
+                word => {
+                    let (key, value) = word
+                        .split_once('=')
+                        .map_or((word, None), |(key, value)| (key, Some(value.to_owned())));
+                    options.data.push((key.to_owned(), value));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// Takes a flag of the mount itself; with `r` in front of it, one of all mounts below as well.
+    fn flag(&mut self, word: &str) -> bool {
+        if let Some((set, bits)) = flag(word) {
+            apply(&mut self.change, set, bits);
+            return true;
+        }
+        if let Some((set, bits)) = word.strip_prefix('r').and_then(flag) {
+            apply(&mut self.recursive_change, set, bits);
+            return true;
+        }
+        false
+    }
+
+    /// Mounts do not travel unless the spec says so. A clone of a shared mount is a peer of it at first:
+    /// what a container mounts below it would appear on the node.
+    fn propagation(&self) -> Option<(Propagation, bool)> {
+        Some(self.propagation.unwrap_or((Propagation::Private, true)))
+    }
+}
+
+/// `(to set, bits)`. A bit that is not set again by the spec stays as the source has it: `rw` does not
+/// make a volume writable that the node has mounted read-only.
+fn flag(word: &str) -> Option<(bool, u64)> {
+    Some(match word {
+        "ro" => (true, attribute::READ_ONLY),
+        "rw" => (false, attribute::READ_ONLY),
+        "nosuid" => (true, attribute::NO_SUID),
+        "suid" => (false, attribute::NO_SUID),
+        "nodev" => (true, attribute::NO_DEV),
+        "dev" => (false, attribute::NO_DEV),
+        "noexec" => (true, attribute::NO_EXEC),
+        "exec" => (false, attribute::NO_EXEC),
+        "nodiratime" => (true, attribute::NO_DIR_ATIME),
+        "diratime" => (false, attribute::NO_DIR_ATIME),
+        "nosymfollow" => (true, attribute::NO_SYMLINKS),
+        "symfollow" => (false, attribute::NO_SYMLINKS),
+        "noatime" => (true, attribute::NO_ATIME),
+        "strictatime" => (true, attribute::STRICT_ATIME),
+        "relatime" | "atime" => (true, attribute::RELATIVE_ATIME),
+        _ => return None,
+    })
+}
+
+fn apply(change: &mut Change, set: bool, bits: u64) {
+    if bits & !attribute::ATIME == 0 {
+        // One of three modes: the bits are cleared first.
+        change.set = change.set & !attribute::ATIME | bits;
+        change.clear |= attribute::ATIME;
+    } else if set {
+        change.set |= bits;
+    } else {
+        change.set &= !(bits & !GUEST);
+    }
+}
+
+/// `(mode, recursive)`.
+fn propagation(word: &str) -> Option<(Propagation, bool)> {
+    Some(match word {
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        _ => return None,
+    })
+}

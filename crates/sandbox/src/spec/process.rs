@@ -1,1 +1,206 @@
-//! process.
+//! The process: who it is, what it may do, its limits.
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::{Capability, PosixRlimitType, Process};
+
+use super::{Facts, Refusal};
+use crate::plan::{Capabilities, Identity, Plan, Rlimit};
+
+/// Fills in what `process` says.
+pub(super) fn process(process: &Process, facts: &Facts, plan: &mut Plan) -> Result<(), Refusal> {
+    let user = process.user();
+    plan.identity = Identity {
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: umask(user.umask())?,
+    };
+    plan.working_directory = working_directory(process)?;
+    plan.oom_score_adj = oom_score_adj(process.oom_score_adj())?;
+    plan.rlimits = rlimits(process)?;
+    plan.capabilities = capabilities(process, facts)?;
+    plan.no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    Ok(())
+}
+
+fn umask(umask: Option<u32>) -> Result<Option<u32>, Refusal> {
+    match umask {
+        Some(umask) if umask > 0o777 => Err(Refusal::new(
+            "process.user.umask",
+            format!("is {umask:#o}, which is no file mode mask"),
+        )),
+        umask => Ok(umask),
+    }
+}
+
+fn working_directory(process: &Process) -> Result<String, Refusal> {
+    let path = process.cwd();
+    let text = path.to_str().unwrap_or_default();
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        "process.cwd",
+        format!(
+            "is {:?}, which is not an absolute path",
+            path.display().to_string()
+        ),
+    ))
+}
+
+fn oom_score_adj(value: Option<i32>) -> Result<Option<i32>, Refusal> {
+    match value {
+        Some(value) if !(-1000..=1000).contains(&value) => Err(Refusal::new(
+            "process.oomScoreAdj",
+            format!("is {value}, outside of -1000 to 1000"),
+        )),
+        value => Ok(value),
+    }
+}
+
+fn rlimits(process: &Process) -> Result<Vec<Rlimit>, Refusal> {
+    let mut limits: Vec<Rlimit> = Vec::new();
+    for limit in process.rlimits().iter().flatten() {
+        let (resource, name) = resource(limit.typ());
+        let field = format!("process.rlimits[{name}]");
+        if limits.iter().any(|known| known.resource == resource) {
+            return Err(Refusal::new(field, "is given twice"));
+        }
+        if limit.soft() > limit.hard() {
+            let reason = format!(
+                "has a soft limit of {} above its hard limit of {}",
+                limit.soft(),
+                limit.hard()
+            );
+            return Err(Refusal::new(field, reason));
+        }
+        limits.push(Rlimit {
+            resource,
+            soft: limit.soft(),
+            hard: limit.hard(),
+        });
+    }
+    Ok(limits)
+}
+
+fn resource(typ: PosixRlimitType) -> (u32, &'static str) {
+    match typ {
+        PosixRlimitType::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        PosixRlimitType::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+        PosixRlimitType::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+        PosixRlimitType::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+        PosixRlimitType::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        PosixRlimitType::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+        PosixRlimitType::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        PosixRlimitType::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        PosixRlimitType::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        PosixRlimitType::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
+        PosixRlimitType::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+        PosixRlimitType::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        PosixRlimitType::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        PosixRlimitType::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+        PosixRlimitType::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        PosixRlimitType::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+    }
+}
+
+fn capabilities(process: &Process, facts: &Facts) -> Result<Capabilities, Refusal> {
+    let Some(sets) = process.capabilities() else {
+        return Ok(Capabilities::default());
+    };
+    let set = |name: &str, set: &Option<HashSet<Capability>>| {
+        let mut mask = 0;
+        for capability in set.iter().flatten() {
+            let (number, known) = (number(*capability), known(*capability, facts));
+            if !known {
+                // Newer than this kernel: nothing checks it, so nothing is lost without it.
+                log::warn!("the kernel does not know CAP_{capability}, which the spec asks for");
+                continue;
+            }
+            if facts.capabilities & (1 << number) == 0 {
+                let reason = format!(
+                    "asks for CAP_{capability}, which the container runtime itself does not have on this node"
+                );
+                return Err(Refusal::new(format!("process.capabilities.{name}"), reason));
+            }
+            mask |= 1 << number;
+        }
+        Ok(mask)
+    };
+    let capabilities = Capabilities {
+        bounding: set("bounding", sets.bounding())?,
+        effective: set("effective", sets.effective())?,
+        permitted: set("permitted", sets.permitted())?,
+        inheritable: set("inheritable", sets.inheritable())?,
+        ambient: set("ambient", sets.ambient())?,
+    };
+    if capabilities.effective & !capabilities.permitted != 0 {
+        return Err(Refusal::new(
+            "process.capabilities.effective",
+            "has capabilities that are not in process.capabilities.permitted",
+        ));
+    }
+    // The kernel keeps in the ambient set only what is in both others; runc goes on without the rest too.
+    let ambient = capabilities.ambient & capabilities.permitted & capabilities.inheritable;
+    if ambient != capabilities.ambient {
+        log::warn!(
+            "process.capabilities.ambient has capabilities that are not both permitted and inheritable: left out"
+        );
+    }
+    Ok(Capabilities {
+        ambient,
+        ..capabilities
+    })
+}
+
+fn known(capability: Capability, facts: &Facts) -> bool {
+    number(capability) <= facts.last_capability
+}
+
+/// The numbers of `linux/capability.h`.
+fn number(capability: Capability) -> u32 {
+    match capability {
+        Capability::Chown => 0,
+        Capability::DacOverride => 1,
+        Capability::DacReadSearch => 2,
+        Capability::Fowner => 3,
+        Capability::Fsetid => 4,
+        Capability::Kill => 5,
+        Capability::Setgid => 6,
+        Capability::Setuid => 7,
+        Capability::Setpcap => 8,
+        Capability::LinuxImmutable => 9,
+        Capability::NetBindService => 10,
+        Capability::NetBroadcast => 11,
+        Capability::NetAdmin => 12,
+        Capability::NetRaw => 13,
+        Capability::IpcLock => 14,
+        Capability::IpcOwner => 15,
+        Capability::SysModule => 16,
+        Capability::SysRawio => 17,
+        Capability::SysChroot => 18,
+        Capability::SysPtrace => 19,
+        Capability::SysPacct => 20,
+        Capability::SysAdmin => 21,
+        Capability::SysBoot => 22,
+        Capability::SysNice => 23,
+        Capability::SysResource => 24,
+        Capability::SysTime => 25,
+        Capability::SysTtyConfig => 26,
+        Capability::Mknod => 27,
+        Capability::Lease => 28,
+        Capability::AuditWrite => 29,
+        Capability::AuditControl => 30,
+        Capability::Setfcap => 31,
+        Capability::MacOverride => 32,
+        Capability::MacAdmin => 33,
+        Capability::Syslog => 34,
+        Capability::WakeAlarm => 35,
+        Capability::BlockSuspend => 36,
+        Capability::AuditRead => 37,
+        Capability::Perfmon => 38,
+        Capability::Bpf => 39,
+        Capability::CheckpointRestore => 40,
+    }
+}
