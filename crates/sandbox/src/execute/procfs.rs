@@ -4,10 +4,10 @@
 //! CVE-2025-52881. A handle that was made from nothing cannot be redirected.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::sys::mount::{Context, attribute};
 
@@ -55,11 +55,10 @@ impl Proc {
     }
 
     /// How many directories a directory holds: it has two links of its own and one of each of them.
-    pub(super) fn count_directories(&self, path: &Path) -> io::Result<u64> {
+    pub(super) fn count_directories(&self, path: &Path) -> io::Result<u32> {
         let directory = self.open_file(path, OFlags::PATH)?;
-        Ok(rustix::fs::fstat(directory.as_fd())?
-            .st_nlink
-            .saturating_sub(2))
+        let stat = rustix::fs::statx(&directory, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK)?;
+        Ok(stat.stx_nlink.saturating_sub(2))
     }
 }
 
