@@ -36,27 +36,31 @@ impl Cache {
     pub fn begin(&self, key: &Key) -> Result<Publication, CacheError> {
         let store = &self.0;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let (file, temporary) =
-            match rustix::fs::openat(&store.entries, ".", flags, Mode::from_raw_mode(0o600)) {
-                Ok(file) => (file.into(), None),
-                // EISDIR is the answer of kernels and file systems that do not know the flag (open(2)).
-                Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
-                    let (file, temporary) = Temporary::create(self)?;
-                    (file, Some(temporary))
-                }
-                Err(error) => {
-                    return Err(CacheError::new(
-                        "make a file in",
-                        store.entries.path(),
-                        error,
-                    ));
-                }
-            };
+        match rustix::fs::openat(&store.entries, ".", flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => Ok(Publication {
+                cache: self.clone(),
+                key: *key,
+                file: file.into(),
+                temporary: None,
+            }),
+            // EISDIR is the answer of kernels and file systems that do not know the flag (open(2)).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => self.begin_named(key),
+            Err(error) => Err(CacheError::new(
+                "make a file in",
+                store.entries.path(),
+                error,
+            )),
+        }
+    }
+
+    /// As [`Cache::begin`], where files without a name cannot be had.
+    pub(crate) fn begin_named(&self, key: &Key) -> Result<Publication, CacheError> {
+        let (file, temporary) = Temporary::create(self)?;
         Ok(Publication {
             cache: self.clone(),
             key: *key,
             file,
-            temporary,
+            temporary: Some(temporary),
         })
     }
 

@@ -84,3 +84,77 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+    use crate::{About, Key, Kind, Settings};
+
+    fn open(directory: &Path) -> Cache {
+        Cache::open(&Settings {
+            directory: directory.to_path_buf(),
+            limit: 1 << 20,
+        })
+        .unwrap()
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        std::fs::read_dir(directory.join("entries"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_named_file_is_published_and_a_dropped_one_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = open(directory.path());
+        let (key, about) = (
+            Key([1; 32]),
+            About {
+                kind: Kind(1),
+                maker: String::new(),
+                source: [0; 32],
+            },
+        );
+        let dropped = cache.begin_named(&key).unwrap();
+        assert_eq!(names(directory.path()).len(), 1);
+        drop(dropped);
+        assert!(names(directory.path()).is_empty());
+
+        let publication = cache.begin_named(&key).unwrap();
+        File::from(publication.output().unwrap())
+            .write_all(b"code")
+            .unwrap();
+        assert_eq!(publication.publish(&about).unwrap().length, 4);
+        drop(publication);
+        assert_eq!(names(directory.path()), [key.to_string()]);
+
+        // The second of two gets the first one's.
+        let publication = cache.begin_named(&key).unwrap();
+        File::from(publication.output().unwrap())
+            .write_all(b"other code")
+            .unwrap();
+        assert_eq!(publication.publish(&about).unwrap().length, 4);
+    }
+
+    #[test]
+    fn orphans_are_removed_and_the_living_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = open(directory.path());
+        std::fs::write(
+            directory.path().join("entries/.new-0123456789abcdef"),
+            b"half of it",
+        )
+        .unwrap();
+        let living = cache.begin_named(&Key([1; 32])).unwrap();
+        open(directory.path()).remove_orphans();
+        assert_eq!(names(directory.path()).len(), 1);
+        assert!(!names(directory.path()).contains(&".new-0123456789abcdef".to_owned()));
+        drop(living);
+        assert!(names(directory.path()).is_empty());
+    }
+}

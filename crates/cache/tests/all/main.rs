@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod basics;
+mod crash;
+mod eviction;
+mod spoiled;
+mod writers;
 
 use std::fs::File;
 use std::io::Read;
