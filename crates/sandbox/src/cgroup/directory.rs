@@ -224,7 +224,7 @@ fn make_directories(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
         match make_levels(path, &hierarchy.mount, cpuset) {
             // The directory above was removed with its last container in this moment.
             Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => {
-                attempts += 1
+                attempts += 1;
             }
             result => return result,
         }

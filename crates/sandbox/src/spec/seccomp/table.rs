@@ -84,7 +84,7 @@ fn numbers(profile: &Profile<'_>, architecture: ScmpArch) -> BTreeMap<u32, Decis
             } else {
                 None
             };
-            let number = number.or(multiplexed.and_then(|(_, _, own)| own));
+            let number = number.or_else(|| multiplexed.and_then(|(_, _, own)| own));
             highest = highest.max(number);
             // It would say what is said anyway.
             if entry.action == profile.default {

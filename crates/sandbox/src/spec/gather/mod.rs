@@ -188,9 +188,9 @@ fn set_flags(tree: BorrowedFd<'_>, bind: &Bind, recursive: bool) -> io::Result<(
     let mut everywhere = bind.recursive_change;
     let mut topmost = bind.change;
     if all {
-        everywhere.propagation = mode
+        everywhere.propagation = mode;
     } else {
-        topmost.propagation = mode
+        topmost.propagation = mode;
     }
     // What the spec says of the topmost mount goes over what it says of all of them.
     if !everywhere.is_empty() {
@@ -271,3 +271,6 @@ fn open_namespace(kind: Namespace, path: &Path) -> Result<OwnedFd, GatherError> 
         source: error.into(),
     })
 }
+
+#[cfg(test)]
+mod tests;
