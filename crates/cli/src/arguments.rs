@@ -74,7 +74,7 @@ Examples:
 
 Layouts:
   combined  a file in the root for linux, and a Wasm layer, in one index: runs on every containerd
-  layer     one manifest with Wasm layers: smallest; not for clusters that pull by index
+  layer     one manifest with Wasm layers: smallest; for Wasm runtimes only
   root      a file in the root of an ordinary linux image: any registry, any tool
   artifact  an OCI Wasm artifact: for registries and tools of the Wasm world; a pod must give the command
 

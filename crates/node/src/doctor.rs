@@ -80,7 +80,7 @@ impl Finding {
 pub struct Subject {
     /// containerd's socket.
     pub address: PathBuf,
-    /// The cache's folder when the one asking has chosen one; else containerd's environment decides.
+    /// The cache's folder for want of a containerd whose environment says it.
     pub cache: Option<PathBuf>,
 }
 
@@ -90,30 +90,26 @@ pub fn examine(subject: &Subject) -> Vec<Finding> {
     let kernel = kernel::gather();
     let cgroups = cgroups::gather();
     let containerd = containerd::gather(&subject.address);
-    let own = privileges::own();
     let cri = containerd.process().map(cri::gather);
-    let shims = containerd.process().map(|process| {
-        shims::gather(
-            process,
-            cri.as_ref().and_then(|cri| cri.config.as_ref().ok()),
-        )
-    });
+    let config = cri.as_ref().and_then(|cri| cri.config.as_ref().ok());
+    let shims = containerd
+        .process()
+        .and_then(|process| shims::gather(process, config));
     let cache = cache::gather(&cache::place(
         subject.cache.as_deref(),
         containerd.process(),
     ));
 
-    let config = cri.as_ref().and_then(|cri| cri.config.as_ref().ok());
     let mut findings = kernel::judge(&kernel);
     findings.extend(cgroups::judge(&cgroups, config));
     findings.extend(containerd::judge(&containerd));
     findings.extend(privileges::judge(&privileges::Facts {
-        own,
         containerd: containerd
             .process()
             .and_then(|process| process.capabilities),
         restrict_oom_score_adj: config.map(|config| config.restrict_oom_score_adj),
         kubelet: cri.as_ref().is_some_and(|cri| cri.kubelet),
+        own: privileges::own(),
     }));
     if let Some(cri) = &cri {
         findings.extend(cri::judge(cri, containerd.version()));
@@ -122,8 +118,31 @@ pub fn examine(subject: &Subject) -> Vec<Finding> {
         findings.extend(shims::judge(shims));
     }
     findings.extend(cache::judge(&cache));
+    if privileges::may_mount() {
+        findings
+    } else {
+        without_privileges(findings)
+    }
+}
+
+/// A command without privileges is told so once, and not again for each thing that it could not try.
+fn without_privileges(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let before = findings.len();
+    findings.retain(|finding| finding.next_step.as_deref() != Some(RUN_AS_ROOT));
+    let untried = before - findings.len();
+    findings.insert(
+        0,
+        Finding::warn(
+            "privileges.self",
+            format!("this command lacks CAP_SYS_ADMIN; {untried} checks could not be made"),
+            RUN_AS_ROOT,
+        ),
+    );
     findings
 }
+
+/// The cure of everything that could not be looked at for want of privileges.
+const RUN_AS_ROOT: &str = "run doctor as root on the node itself, outside of any container";
 
 /// An error and its causes as one sentence.
 fn sentence(error: &dyn std::error::Error) -> String {
@@ -136,6 +155,20 @@ fn sentence(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_privileges_is_told_once() {
+        let findings = vec![
+            Finding::ok("a", "a"),
+            Finding::warn("b", "b", RUN_AS_ROOT),
+            Finding::warn("c", "c", RUN_AS_ROOT),
+            Finding::fail("d", "d", "mend it"),
+        ];
+        let findings = without_privileges(findings);
+        let ids: Vec<&str> = findings.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, ["privileges.self", "a", "d"]);
+        assert!(findings[0].finding.contains("2 checks"), "{findings:?}");
+    }
 
     #[test]
     fn whatever_is_wrong_has_a_next_step() {

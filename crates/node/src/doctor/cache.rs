@@ -54,17 +54,16 @@ pub enum State {
     NotAFolder,
 }
 
-/// Where shims keep compiled code: as asked, else as containerd's environment says, else the default.
+/// Where shims keep compiled code: as containerd's environment says, which they inherit; without a containerd, as
+/// asked.
 pub fn place(asked: Option<&Path>, process: Option<&Process>) -> PathBuf {
-    let of_containerd = || {
-        process
-            .and_then(|process| process.environment.get("SKIFF_CACHE_DIR"))
-            .map(PathBuf::from)
-    };
-    asked
-        .map(Path::to_owned)
-        .or_else(of_containerd)
-        .unwrap_or_else(|| PathBuf::from(DEFAULT))
+    let default = || PathBuf::from(DEFAULT);
+    match process.and_then(|process| process.environment.as_ref()) {
+        Some(environment) => environment
+            .get("SKIFF_CACHE_DIR")
+            .map_or_else(default, PathBuf::from),
+        None => asked.map_or_else(default, Path::to_owned),
+    }
 }
 
 /// Looks at the folder and its file system.

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Finding, privileges, probe, sentence};
+use super::{Finding, RUN_AS_ROOT, privileges, probe, sentence};
 
 /// How long a healthy containerd may take to say something.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +45,8 @@ pub struct Process {
     /// What `containerd --version` says.
     pub version: Result<String, String>,
     /// Its environment: shims inherit it.
-    pub environment: BTreeMap<String, String>,
+    /// `None` when it could not be read.
+    pub environment: Option<BTreeMap<String, String>>,
     /// The configuration file that it was started with.
     pub config_file: PathBuf,
     /// The configuration was changed after the process started.
@@ -113,13 +114,13 @@ fn listener(address: &Path) -> Result<i32, SocketError> {
 
 fn look_at(pid: i32) -> Process {
     let proc = PathBuf::from(format!("/proc/{pid}"));
-    let environment = strings(&proc.join("environ"));
-    let environment = environment
-        .iter()
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let config_file = config_argument(&strings(&proc.join("cmdline")))
-        .unwrap_or_else(|| PathBuf::from("/etc/containerd/config.toml"));
+    let environment = fs::read(proc.join("environ"))
+        .ok()
+        .map(|bytes| variables(&bytes));
+    let config_file = config_argument(&strings(
+        &fs::read(proc.join("cmdline")).unwrap_or_default(),
+    ))
+    .unwrap_or_else(|| PathBuf::from("/etc/containerd/config.toml"));
     Process {
         pid,
         executable: fs::read_link(proc.join("exe"))
@@ -127,7 +128,7 @@ fn look_at(pid: i32) -> Process {
             .map(|path| not_deleted(&path)),
         version: probe::answer_of(&proc.join("exe"), &["--version"], PATIENCE)
             .map_err(|error| sentence(&error)),
-        environment: environment.collect(),
+        environment,
         stale: changed_after_start(pid, &config_file).unwrap_or(false),
         config_file,
         capabilities: privileges::of_process(&pid.to_string()),
@@ -135,12 +136,19 @@ fn look_at(pid: i32) -> Process {
 }
 
 /// The strings of a file of procfs that ends each with a zero byte.
-fn strings(path: &Path) -> Vec<String> {
-    let bytes = fs::read(path).unwrap_or_default();
+fn strings(bytes: &[u8]) -> Vec<String> {
     bytes
         .split(|byte| *byte == 0)
         .filter(|part| !part.is_empty())
         .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+fn variables(environ: &[u8]) -> BTreeMap<String, String> {
+    strings(environ)
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
 
@@ -314,7 +322,7 @@ fn version(process: &Process) -> Finding {
             return Finding::warn(
                 id,
                 format!("containerd's version is not known: {error}"),
-                "run doctor as root on the node itself",
+                RUN_AS_ROOT,
             );
         }
     };

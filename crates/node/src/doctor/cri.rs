@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::containerd::{PATIENCE, Process, Version};
-use super::{Finding, probe, sentence};
+use super::{Finding, RUN_AS_ROOT, privileges, probe, sentence};
 
 /// The annotations by which pods choose how an image is run; containerd hides them from a shim unless told.
 const ANNOTATIONS: [&str; 2] = ["module.wasm.image/variant", "run.oci.handler"];
@@ -161,13 +161,16 @@ pub fn judge(facts: &Facts, version: Option<Version>) -> Vec<Finding> {
     let config = match &facts.config {
         Ok(config) => config,
         Err(error) => {
-            return vec![Finding::warn(
-                "cri.config",
-                format!(
-                    "containerd's configuration could not be read: `containerd config dump` {error}"
-                ),
-                "run `containerd config dump` by hand: what it complains of, containerd itself will complain of at its next start",
-            )];
+            let by_hand = "run `containerd config dump` by hand: what it complains of, containerd itself will complain of at its next start";
+            let next = if privileges::may_mount() {
+                by_hand
+            } else {
+                RUN_AS_ROOT
+            };
+            let finding = format!(
+                "containerd's configuration could not be read: `containerd config dump` {error}"
+            );
+            return vec![Finding::warn("cri.config", finding, next)];
         }
     };
     if !config.enabled {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::PidfdFlags;
 
-use super::{Finding, sys};
+use super::{Finding, RUN_AS_ROOT, sys};
 
 /// The oldest kernel that Skiff is tested for.
 const OLDEST: (u32, u32) = (5, 15);
@@ -273,7 +273,7 @@ fn judge_call(call: Call, answer: Answer) -> Finding {
                 "{call} is refused to this command, which {}",
                 call.purpose()
             ),
-            "run doctor as root on the node itself, outside of any container",
+            RUN_AS_ROOT,
         ),
     }
 }
@@ -340,7 +340,7 @@ fn judge_overlay(overlay: Overlay) -> Finding {
         Overlay::Unknown => Finding::warn(
             id,
             "overlay could not be tried by this command",
-            "run doctor as root on the node itself, outside of any container",
+            RUN_AS_ROOT,
         ),
     }
 }

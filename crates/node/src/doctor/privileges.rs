@@ -111,23 +111,16 @@ pub(super) fn of_process(pid: &str) -> Option<u64> {
     u64::from_str_radix(set.trim(), 16).ok()
 }
 
-/// Findings on what containerd's shims may do, on this command, and on one known trap.
+/// Findings on what containerd's shims may do, and on one known trap.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let (whose, set) = facts
         .containerd
         .map_or(("this command", facts.own), |set| ("containerd", set));
-    let mut findings = Vec::new();
-    if facts.own & bit("SYS_ADMIN") == 0 {
-        findings.push(Finding::warn(
-            "privileges.self",
-            "this command lacks CAP_SYS_ADMIN, so that not everything could be tried",
-            "run doctor as root on the node itself",
-        ));
-    }
-    findings.push(needed(whose, set));
-    findings.push(usual(whose, set));
-    findings.push(oom_score(whose, set, facts));
-    findings
+    vec![
+        needed(whose, set),
+        usual(whose, set),
+        oom_score(whose, set, facts),
+    ]
 }
 
 fn missing(names: &[&str], set: u64) -> String {
@@ -259,8 +252,6 @@ mod tests {
             ..WHOLE
         };
         let table = [
-            ("privileges.self", WHOLE, None),
-            ("privileges.self", Facts { own: 0, ..WHOLE }, Some(Warn)),
             ("privileges.needed", WHOLE, Some(Ok)),
             ("privileges.needed", Facts { own: 0, ..WHOLE }, Some(Ok)),
             (

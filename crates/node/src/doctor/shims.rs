@@ -41,8 +41,9 @@ pub struct Found {
     pub loose: Vec<PathBuf>,
 }
 
-/// Looks for the shims of all of Skiff's handlers; for wasmtime's when there is no handler.
-pub fn gather(process: &Process, config: Option<&CriConfig>) -> Facts {
+/// Looks for the shims of all of Skiff's handlers; for wasmtime's when there is no handler. `None` when containerd's
+/// `PATH` cannot be read.
+pub fn gather(process: &Process, config: Option<&CriConfig>) -> Option<Facts> {
     let beside = process
         .executable
         .as_deref()
@@ -50,6 +51,7 @@ pub fn gather(process: &Process, config: Option<&CriConfig>) -> Facts {
         .map(Path::to_owned);
     let path = process
         .environment
+        .as_ref()?
         .get("PATH")
         .map(String::as_str)
         .unwrap_or_default();
@@ -80,10 +82,10 @@ pub fn gather(process: &Process, config: Option<&CriConfig>) -> Facts {
             binary,
         }
     });
-    Facts {
+    Some(Facts {
         shims: shims.collect(),
         searched,
-    }
+    })
 }
 
 fn find(folders: &[PathBuf], binary: &str) -> Option<PathBuf> {
@@ -204,7 +206,7 @@ mod tests {
             pid: 1,
             executable: Some("/nonexistent/bin/containerd".into()),
             version: Ok(String::new()),
-            environment: BTreeMap::from([("PATH".into(), path.into())]),
+            environment: Some(BTreeMap::from([("PATH".into(), path.into())])),
             config_file: "/etc/containerd/config.toml".into(),
             stale: false,
             capabilities: None,
@@ -227,7 +229,7 @@ mod tests {
     ];
 
     fn judged(folder: &Path) -> Vec<(String, Status, String)> {
-        let facts = gather(&containerd(&folder.display().to_string()), None);
+        let facts = gather(&containerd(&folder.display().to_string()), None).unwrap();
         judge(&facts)
             .into_iter()
             .map(|finding| (finding.id, finding.status, finding.finding))

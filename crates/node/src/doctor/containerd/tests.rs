@@ -8,7 +8,7 @@ fn process(version: &str) -> Process {
         pid: 1,
         executable: Some("/usr/bin/containerd".into()),
         version: Ok(version.into()),
-        environment: BTreeMap::new(),
+        environment: None,
         config_file: "/etc/containerd/config.toml".into(),
         stale: false,
         capabilities: None,
