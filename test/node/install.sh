@@ -58,6 +58,9 @@ if ((${#missing[@]})); then
   # A fresh machine has no package lists; one that has them is not made to wait for new ones.
   [[ -n $(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null) ]] || apt-get -q update ||
     fail "apt-get update failed; is a package mirror reachable (/etc/apt/sources.list.d)?"
+  if [[ " ${missing[*]} " == *" rustup "* && -z $(apt-cache policy rustup | sed -n 's/^  Candidate: //p' | grep -v '(none)') ]]; then
+    fail "cargo is missing and this Debian has no rustup package: install rustup as https://rustup.rs says, then run this again"
+  fi
   DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" ||
     { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } ||
     fail "apt-get could not install ${missing[*]}; its words are above"

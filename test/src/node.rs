@@ -223,7 +223,8 @@ impl Node {
         image.write(&archive)?;
         let mut arguments = vec!["image".to_owned(), "import".to_owned()];
         if let Some(platform) = image.platform() {
-            arguments.extend(["--platform".to_owned(), platform]);
+            // By the transfer service a containerd with the usual configuration unpacks nothing but its own platform.
+            arguments.extend(["--local".to_owned(), "--platform".to_owned(), platform]);
         }
         arguments.push(archive.display().to_string());
         let ran = self.ctr(&arguments);
@@ -354,7 +355,15 @@ impl Drop for Node {
         }
         self.probe.long_lived.clear();
         self.probe.sweep();
-        runner::keep_log(&format!("log of {}", self.version.folder()), self.log());
+        let log = self.log();
+        // What it says of its plugins is of no interest once it runs.
+        let since = log
+            .rfind("containerd successfully booted")
+            .map_or(log.as_str(), |place| &log[place..]);
+        runner::keep_log(
+            &format!("log of {}", self.version.folder()),
+            since.to_owned(),
+        );
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             runner::fault(format!(
                 "could not remove {}: {error}",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::image::Image;
+use crate::image::{Image, Parts};
 use crate::tools;
 
 /// A running registry. It keeps its images in memory and ends with this value.
@@ -63,7 +63,14 @@ impl Registry {
     /// # Errors
     /// If the registry refuses a part.
     pub fn push(&self, image: &Image, name: &str) -> Result<String> {
-        let parts = image.parts();
+        self.push_parts(&image.parts(), name)
+    }
+
+    /// Pushes an image that was taken apart.
+    ///
+    /// # Errors
+    /// If the registry refuses a part.
+    pub fn push_parts(&self, parts: &Parts, name: &str) -> Result<String> {
         let manifest = |bytes: &[u8]| {
             bytes.starts_with(b"{") && String::from_utf8_lossy(bytes).contains("schemaVersion")
         };

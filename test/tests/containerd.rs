@@ -6,6 +6,8 @@
 mod bad_image;
 #[path = "containerd/bad_module.rs"]
 mod bad_module;
+#[path = "containerd/builder.rs"]
+mod builder;
 #[path = "containerd/cache.rs"]
 mod cache;
 #[path = "containerd/crash.rs"]
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         reference::CASES,
         run::CASES,
         cri::CASES,
+        builder::CASES,
         life::CASES,
         reach::CASES,
         bad_module::CASES,

@@ -100,9 +100,11 @@ fn truncated_layer() -> Result<()> {
 fn wrong_digest_layer() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let module = guest::module()?;
-    // At import: ctr's own check.
-    node.try_import(&Image::layer("wrong", &module).stored_as(&guest::with_section("x", b"y")?))?
-        .fails_with(&[])?;
+    // In the archive: `ctr` stores such a blob under its true digest, so that the layer is missing.
+    let wrong = Image::layer("wrong", &module).stored_as(&guest::with_section("x", b"y")?);
+    if node.try_import(&wrong)?.code == 0 {
+        node.run(&wrong).output()?.fails_with(&["sha256:"])?;
+    }
     // In the store: one bit of the module is another.
     let image = Image::layer("layer", &module);
     node.import(&image)?;
@@ -142,7 +144,7 @@ fn random_bytes() -> Result<()> {
         state ^= state << 17;
         bytes.extend_from_slice(&state.to_le_bytes());
     }
-    refused(&bytes, &["app.wasm"])
+    refused(&bytes, &["neither WebAssembly nor"])
 }
 
 fn module_that_fails_validation() -> Result<()> {
@@ -200,7 +202,7 @@ fn elf_named_wasm() -> Result<()> {
 fn wasmedge_universal() -> Result<()> {
     refused(
         &guest::with_section("wasmedge", b"\x02\x00native code would be here")?,
-        &["wasmedge"],
+        &["native", "WasmEdge"],
     )
 }
 
@@ -229,7 +231,13 @@ fn unknown_import() -> Result<()> {
 /// Known to us, but not given here: the message says what would give it.
 fn import_of_another_world() -> Result<()> {
     let component = guest::text(
-        r#"(component (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource))))))"#,
+        r#"(component
+             (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource)))))
+             (core module $module (func (export "run") (result i32) i32.const 0))
+             (core instance $instance (instantiate $module))
+             (func $run (result (result)) (canon lift (core func $instance "run")))
+             (instance $exported (export "run" (func $run)))
+             (export "wasi:cli/run@0.2.0" (instance $exported)))"#,
     )?;
     refused(&component, &["wasi:http"])
 }
@@ -279,7 +287,7 @@ fn component_where_a_function_is_named() -> Result<()> {
 }
 
 fn module_of_256_mib() -> Result<()> {
-    refused(&guest::padded(256 << 20)?, &["256 MiB"])
+    refused(&guest::padded(256 << 20)?, &["268435456"])
 }
 
 /// Much to compile, but nothing wrong with it.

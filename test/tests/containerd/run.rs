@@ -1,9 +1,9 @@
 //! Every image layout on every containerd, by `ctr run`.
 
 use anyhow::{Result, ensure};
-use skiff_test::guest;
 use skiff_test::image::{COMPONENT_LAYER, Entry, Image};
 use skiff_test::node::{Node, Version, WASMTIME};
+use skiff_test::{command, guest, tools};
 
 skiff_test::cases!(
     layer_1_7,
@@ -25,6 +25,8 @@ skiff_test::cases!(
     working_directory_of_a_component,
     module_of_a_volume,
     name_of_another_engine,
+    built_by_skiff,
+    built_by_skiff_into_containerd,
 );
 
 fn layer_1_7() -> Result<()> {
@@ -308,5 +310,113 @@ fn name_of_another_engine() -> Result<()> {
             .with(&["--annotation", &format!("run.oci.handler={accepted}")]);
         assert_eq!(run.output()?.ok()?, "hello from a guest\n");
     }
+    Ok(())
+}
+
+/// The builder's layouts, each on each containerd. `ctr` cannot run an artifact, whoever built it.
+fn built_by_skiff() -> Result<()> {
+    for version in Version::ALL {
+        let node = Node::start(version)?;
+        for layout in ["combined", "layer", "root"] {
+            let archive = build(&node, layout, &["--output"])?;
+            let mut import = vec!["image", "import"];
+            // What is unpacked by default is the machine's own platform.
+            let platform = (layout == "layer").then_some("wasip1/wasm");
+            if let Some(platform) = platform {
+                import.extend(["--local", "--platform", platform]);
+            }
+            import.push(&archive);
+            node.ctr(&import)?.ok()?;
+            std::fs::remove_file(&archive)?;
+            let mut words = vec!["run", "--rm", "--runtime", WASMTIME];
+            words.extend(
+                platform
+                    .into_iter()
+                    .flat_map(|platform| ["--platform", platform]),
+            );
+            let (name, id) = (format!("skiff.test/{layout}:1"), node.new_id("b"));
+            words.extend([name.as_str(), &id]);
+            let out = node.ctr(&words)?.ok()?;
+            for line in ["arg 1 show", "env MODE=test"] {
+                ensure!(
+                    out.lines().any(|seen| seen == line),
+                    "{layout} on {version:?}: \"{line}\" is not in: {out}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `skiff build` with the guest, some environment and arguments; answers the archive's path.
+fn build(node: &Node, layout: &str, to: &[&str]) -> Result<String> {
+    let module = node.directory().join("logs/app.wasm");
+    std::fs::write(&module, guest::module()?)?;
+    let archive = node
+        .directory()
+        .join(format!("logs/{layout}.tar"))
+        .display()
+        .to_string();
+    let mut command = std::process::Command::new(tools::skiff("skiff")?);
+    command
+        .arg("build")
+        .arg(&module)
+        .args([
+            "--layout",
+            layout,
+            "--tag",
+            &format!("skiff.test/{layout}:1"),
+            "--env",
+            "MODE=test",
+        ])
+        .args(to);
+    if to.contains(&"--output") {
+        command.arg(&archive);
+    }
+    command::run(command.args(["--", "show"]))?.ok()?;
+    Ok(archive)
+}
+
+fn built_by_skiff_into_containerd() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let socket = node.directory().join("c.sock").display().to_string();
+    build(
+        &node,
+        "combined",
+        &[
+            "--containerd",
+            "--address",
+            &socket,
+            "--namespace",
+            node.namespace(),
+        ],
+    )?;
+    let id = node.new_id("b");
+    let out = node
+        .ctr(&[
+            "run",
+            "--rm",
+            "--runtime",
+            WASMTIME,
+            "skiff.test/combined:1",
+            &id,
+        ])?
+        .ok()?;
+    ensure!(
+        out.contains("env MODE=test"),
+        "the variable is not in: {out}"
+    );
+
+    // The node's cache, as an operator looks at it.
+    let skiff = |words: &[&str]| {
+        let mut command = std::process::Command::new(tools::skiff("skiff")?);
+        command::run(command.args(words).env("SKIFF_CACHE_DIR", node.cache()))
+    };
+    let listed = skiff(&["cache", "ls"])?.ok()?;
+    ensure!(
+        listed.lines().count() >= 2,
+        "one module was compiled, and a head line: {listed}"
+    );
+    skiff(&["cache", "verify"])?.ok()?;
     Ok(())
 }
