@@ -52,6 +52,8 @@ pub struct Plan {
     pub identity: Identity,
     /// Capability sets. Absent sets of a spec are empty.
     pub capabilities: Capabilities,
+    /// The AppArmor profile to change to, after everything that its rules could forbid.
+    pub apparmor_profile: Option<String>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
     /// The container's own seccomp filter.
@@ -132,7 +134,10 @@ impl NewNamespaces {
         let early = if joins_user {
             early
         } else {
-            early.with(Namespace::Ipc).with(Namespace::Uts).with(Namespace::Network)
+            early
+                .with(Namespace::Ipc)
+                .with(Namespace::Uts)
+                .with(Namespace::Network)
         };
         Self(self.0 & early.0)
     }

@@ -65,10 +65,11 @@ fn attempt(command: &str) -> String {
         }),
         "mkdir" => std::fs::create_dir(path).map(|()| String::new()),
         "list" => std::fs::read_dir(path).map(|entries| {
-            let names: Vec<_> = entries
+            let mut names: Vec<_> = entries
                 .filter_map(Result::ok)
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .collect();
+            names.sort_unstable();
             names.join(" ")
         }),
         _ => return "unknown".to_owned(),

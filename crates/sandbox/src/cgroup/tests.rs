@@ -292,8 +292,9 @@ fn a_cgroup_that_is_gone_has_nothing_to_kill() {
     cgroup.kill().unwrap();
     assert_eq!(cgroup.pids().unwrap(), [0; 0]);
     cgroup.remove().unwrap();
-    assert!(cgroup.stats().is_err());
-    assert!(cgroup.tasks().is_err());
+    for error in [cgroup.stats().unwrap_err(), cgroup.tasks().unwrap_err()] {
+        assert!(matches!(error, CgroupError::Io { .. }), "{error}");
+    }
 }
 
 #[test]

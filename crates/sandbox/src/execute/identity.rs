@@ -42,11 +42,30 @@ pub(super) fn assume(plan: &Plan, proc: &Proc) -> Result<OwnedFd, ExecuteError> 
     }
     capability::set(&plan.capabilities).map_err(ExecuteError::step(|| "set the capabilities"))?;
     rustix::process::umask(Mode::from_raw_mode(identity.umask.unwrap_or(0o022)));
+    if let Some(profile) = &plan.apparmor_profile {
+        change_profile(profile, proc).map_err(ExecuteError::step(|| {
+            format!("change to the AppArmor profile {profile}: is it loaded on this node?")
+        }))?;
+    }
     // The change of ids has undone it.
     process::die_with_parent()
         .map_err(ExecuteError::step(|| "tie the process's life to its shim"))?;
     proc.file(Path::new("self/status"))
         .map_err(ExecuteError::step(|| "open the process's status"))
+}
+
+/// At once, and not at the next exec, which an engine host never makes. After the last change of
+/// credentials, because the kernel takes the word only from those that opened the file; before
+/// no_new_privs, under which a profile could only become stricter.
+fn change_profile(profile: &str, proc: &Proc) -> std::io::Result<()> {
+    let word = format!("changeprofile {profile}");
+    match proc.write(Path::new("self/attr/apparmor/current"), &word) {
+        // Kernels before 5.8 have one file for whichever security module is in force.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            proc.write(Path::new("self/attr/current"), &word)
+        }
+        result => result,
+    }
 }
 
 /// Ends the gaining of privileges and loads the filter, where [`assume`] has not.

@@ -155,7 +155,7 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
         propagation: mounts::root_propagation(linux.rootfs_propagation().as_deref())?,
     });
 
-    process::process(process, facts, &mut plan)?;
+    process::process(process, role, facts, &mut plan)?;
     plan.seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
     let new = namespaces.new.by_launch(joins_user);
     Ok(Blueprint {

@@ -4,11 +4,16 @@ use std::collections::HashSet;
 
 use oci_spec::runtime::{Capability, PosixRlimitType, Process};
 
-use super::{Facts, Refusal};
+use super::{Facts, Refusal, Role};
 use crate::plan::{Capabilities, Identity, Plan, Rlimit};
 
 /// Fills in what `process` says.
-pub(super) fn process(process: &Process, facts: &Facts, plan: &mut Plan) -> Result<(), Refusal> {
+pub(super) fn process(
+    process: &Process,
+    role: Role,
+    facts: &Facts,
+    plan: &mut Plan,
+) -> Result<(), Refusal> {
     let user = process.user();
     plan.identity = Identity {
         uid: user.uid(),
@@ -20,8 +25,29 @@ pub(super) fn process(process: &Process, facts: &Facts, plan: &mut Plan) -> Resu
     plan.oom_score_adj = oom_score_adj(process.oom_score_adj())?;
     plan.rlimits = rlimits(process)?;
     plan.capabilities = capabilities(process, facts)?;
+    if role == Role::Guest {
+        plan.capabilities = after_exec(plan.capabilities, plan.identity.uid);
+    }
+    plan.apparmor_profile = apparmor_profile(process, facts)?;
     plan.no_new_privileges = process.no_new_privileges().unwrap_or(false);
     Ok(())
+}
+
+/// `unconfined` is what the shim is, and so the container.
+fn apparmor_profile(process: &Process, facts: &Facts) -> Result<Option<String>, Refusal> {
+    let profile = process.apparmor_profile().as_ref();
+    let Some(profile) = profile.filter(|name| !name.is_empty() && *name != "unconfined") else {
+        return Ok(None);
+    };
+    let field = "process.apparmorProfile";
+    if !facts.apparmor {
+        let reason = format!("is {profile:?}, but AppArmor is not in force on this node");
+        return Err(Refusal::new(field, reason));
+    }
+    if profile.contains(['\0', '\n']) {
+        return Err(Refusal::new(field, "is not the name of a profile"));
+    }
+    Ok(Some(profile.clone()))
 }
 
 fn umask(umask: Option<u32>) -> Result<Option<u32>, Refusal> {
@@ -152,6 +178,24 @@ fn capabilities(process: &Process, facts: &Facts) -> Result<Capabilities, Refusa
         ambient,
         ..capabilities
     })
+}
+
+/// What is left of the sets once a program without file capabilities is executed (capabilities(7)).
+///
+/// A spec's sets are those before the exec of the container's program, and of a user other than root all
+/// but the ambient ones end there. An engine host executes nothing after it has become the container, so
+/// it takes the sets that a program would have had.
+fn after_exec(sets: Capabilities, uid: u32) -> Capabilities {
+    let permitted = if uid == 0 {
+        sets.permitted & (sets.bounding | sets.inheritable)
+    } else {
+        sets.ambient
+    };
+    Capabilities {
+        effective: permitted,
+        permitted,
+        ..sets
+    }
 }
 
 fn known(capability: Capability, facts: &Facts) -> bool {

@@ -164,19 +164,5 @@ fn unsupported_process(process: &Process, facts: &Facts) -> Result<(), Refusal> 
             )
         });
     }
-    let profile = process
-        .apparmor_profile()
-        .as_ref()
-        .filter(|profile| !profile.is_empty() && *profile != "unconfined");
-    if let Some(profile) = profile {
-        return Err(if facts.apparmor {
-            Refusal::unsupported("process.apparmorProfile")
-        } else {
-            Refusal::new(
-                "process.apparmorProfile",
-                format!("is {profile:?}, but AppArmor is not in force on this node"),
-            )
-        });
-    }
     Ok(())
 }

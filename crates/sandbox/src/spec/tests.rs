@@ -811,6 +811,56 @@ fn capabilities_that_the_node_cannot_give() {
     );
 }
 
+/// An engine host executes nothing after it has become the container: it must not keep what a program of
+/// the same spec would lose.
+#[test]
+fn a_guest_has_the_capabilities_that_a_program_would_have() {
+    let kill = 1 << 5;
+    let sets = |uid: u32, role: Role, ambient: bool| {
+        let mut json: Value = serde_json::from_str(CTR).unwrap();
+        let all = json!(["CAP_KILL"]);
+        json["process"]["user"]["uid"] = json!(uid);
+        json["process"]["capabilities"] =
+            json!({"bounding": all, "effective": all, "permitted": all});
+        if ambient {
+            json["process"]["capabilities"]["inheritable"] = all.clone();
+            json["process"]["capabilities"]["ambient"] = all;
+        }
+        let made = blueprint(&parse(&json.to_string()), role, &facts(), "c1").unwrap();
+        let sets = made.plan.capabilities;
+        (sets.bounding, sets.permitted, sets.effective, sets.ambient)
+    };
+    assert_eq!(sets(0, Role::Guest, false), (kill, kill, kill, 0));
+    assert_eq!(sets(1000, Role::Guest, false), (kill, 0, 0, 0));
+    assert_eq!(sets(1000, Role::Guest, true), (kill, kill, kill, kill));
+    // The pause program is executed: the kernel does it.
+    assert_eq!(sets(1000, Role::Pause, false), (kill, kill, kill, 0));
+}
+
+#[test]
+fn apparmor_profiles_are_for_nodes_that_have_it() {
+    let facts = Facts {
+        apparmor: true,
+        ..facts()
+    };
+    let profile = |name: &str| {
+        let spec = changed(CTR, "/process/apparmorProfile", json!(name));
+        blueprint(&spec, Role::Guest, &facts, "c1").map(|made| made.plan.apparmor_profile)
+    };
+    assert_eq!(
+        profile("cri-containerd.apparmor.d"),
+        Ok(Some("cri-containerd.apparmor.d".to_owned()))
+    );
+    assert_eq!(profile("unconfined"), Ok(None));
+    assert_eq!(profile(""), Ok(None));
+    assert!(
+        profile("a\nb")
+            .unwrap_err()
+            .to_string()
+            .contains("is not the name of a profile")
+    );
+}
+
 #[test]
 fn mount_options() {
     let bind = |options: Value| {

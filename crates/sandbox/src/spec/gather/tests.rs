@@ -42,7 +42,7 @@ fn gathered(
     result.map(|slots| (made, slots))
 }
 
-fn bind(source: &Path, options: Value) -> Value {
+fn bind(source: &Path, options: &Value) -> Value {
     json!([{"destination": "/data", "type": "bind", "source": source, "options": options}])
 }
 
@@ -124,7 +124,7 @@ fn what_is_no_directory_and_no_file_is_refused() {
             "missing to mount it at /data: No such file or directory",
         ),
     ] {
-        let error = gathered(&folder, bind(&path, json!(["rbind"]))).unwrap_err();
+        let error = gathered(&folder, bind(&path, &json!(["rbind"]))).unwrap_err();
         let sentence = sentence(&error);
         assert!(
             sentence.contains(words) && sentence.contains(path.to_str().unwrap()),
@@ -146,7 +146,7 @@ fn recursive_flags_reach_the_mounts_below() {
     let place = volume.join("sub");
     let _below = Attached::new(&below, &place);
     let sub = |options: Value| {
-        let (made, slots) = gathered(&folder, bind(&volume, options)).unwrap();
+        let (made, slots) = gathered(&folder, bind(&volume, &options)).unwrap();
         let tree = &slots[usize::from(made.plan.root.as_ref().unwrap().mounts[0].tree.0)];
         let sub =
             rustix::fs::openat(tree, "sub", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();

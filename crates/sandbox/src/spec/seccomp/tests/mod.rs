@@ -292,7 +292,7 @@ const NEEDED: [&str; 12] = [
     "set_robust_list",
 ];
 
-fn strict(default: Value, more: Value) -> SeccompFilter {
+fn strict(default: Value, more: &Value) -> SeccompFilter {
     let mut value = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": NEEDED, "action": "SCMP_ACT_ALLOW"}]});
     let entries = value["syscalls"].as_array_mut().unwrap();
     entries.extend(more.as_array().unwrap().iter().cloned());
@@ -310,14 +310,14 @@ fn the_default_action_and_its_error() {
         (json!(95), 95),
     ] {
         assert_eq!(
-            getppid_under(&strict(errno, json!([])), &[first(0)]),
+            getppid_under(&strict(errno, &json!([])), &[first(0)]),
             [expected]
         );
     }
     // A rule without a number gives EPERM, also where the default is another.
     let filter = strict(
         json!(95),
-        json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}]),
+        &json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}]),
     );
     assert_eq!(
         getppid_under(&filter, &[first(0)]),
@@ -330,19 +330,19 @@ fn calls_newer_than_the_profile_are_unknown_to_it() {
     let newest = 5000;
     let enosys = i64::from(libc::ENOSYS);
     assert_eq!(
-        under(&strict(Value::Null, json!([])), newest, &[first(0)]),
+        under(&strict(Value::Null, &json!([])), newest, &[first(0)]),
         [enosys]
     );
     // `rseq` is the highest that the profile names; calls below are refused by its default.
     let below = libc::SYS_getrandom;
     assert_eq!(
-        under(&strict(Value::Null, json!([])), below, &[first(0)]),
+        under(&strict(Value::Null, &json!([])), below, &[first(0)]),
         [i64::from(libc::EPERM)]
     );
     // Not the next number: the kernel lets no filter see uretprobe.
     let above = libc::SYS_pidfd_send_signal;
     assert_eq!(
-        under(&strict(Value::Null, json!([])), above, &[first(u64::MAX)]),
+        under(&strict(Value::Null, &json!([])), above, &[first(u64::MAX)]),
         [enosys]
     );
     // Everything passes where everything else does.
