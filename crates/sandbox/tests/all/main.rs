@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod attach;
+mod blueprint;
 mod guest;
 mod harness;
 mod identity;
