@@ -10,6 +10,7 @@
 mod build;
 mod cache;
 mod command_line;
+mod containerd;
 mod doctor;
 mod harness;
 mod inspect;

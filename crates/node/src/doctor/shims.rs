@@ -5,12 +5,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::Finding;
-use super::containerd::Process;
+use super::containerd::{PATIENCE, Process};
 use super::cri::CriConfig;
+use super::{Finding, probe};
 
 /// Launched by every shim, whatever its engine.
 const COMPANIONS: [&str; 2] = ["skiff-init", "skiff-pause"];
+
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Where containerd looks, and what is there.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Found {
     pub path: PathBuf,
     /// Executables that ought to lie beside the file, and do not.
     pub missing: Vec<String>,
+    /// What the file answers to `-v` as its version, if it answers as a shim of Skiff's does.
+    pub version: Option<String>,
     /// Somebody other than root may write the file or one beside it.
     pub loose: Vec<PathBuf>,
 }
@@ -137,9 +141,19 @@ fn look_at(path: &Path, binary: &str) -> Found {
     });
     Found {
         path: path.to_owned(),
+        version: version(path),
         missing,
         loose,
     }
+}
+
+/// Asks the shim, which containerd would run as root anyway.
+fn version(path: &Path) -> Option<String> {
+    let answer = probe::answer_of(path, &["-v"], PATIENCE).ok()?;
+    let version = answer
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Version:"))?;
+    Some(version.trim().to_owned())
 }
 
 /// One finding for each shim, or more when something is wrong with it.
@@ -179,6 +193,18 @@ fn judge_one(shim: &Shim, searched: &[PathBuf]) -> Vec<Finding> {
             &id,
             format!("{} lacks {} beside it", found.path.display(), found.missing.join(", ")),
             "install all of Skiff's binaries into one folder; if this shim is another project's, put Skiff's folder before it in containerd's PATH",
+        ));
+    }
+    if let Some(version) = found.version.as_deref()
+        && version != OWN_VERSION
+    {
+        findings.push(Finding::warn(
+            format!("{id}.version"),
+            format!(
+                "{} is version {version}, this command {OWN_VERSION}",
+                found.path.display()
+            ),
+            "install all of Skiff's binaries from one build, and look for an older copy in containerd's PATH",
         ));
     }
     if let Some(first) = found.loose.first() {
@@ -255,6 +281,19 @@ mod tests {
             let judged = judged(folder.path());
             assert_eq!(judged[0].1, Status::Fail, "{judged:?}");
             assert!(judged[0].2.contains(missing), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn another_build_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), &ALL);
+        for (version, status) in [(OWN_VERSION, None), ("0.0.0", Some(Status::Warn))] {
+            let shim = format!("#!/bin/sh\necho \"$0:\"\necho '  Version: {version}'\n");
+            fs::write(folder.path().join(ALL[0]), shim).unwrap();
+            let judged = judged(folder.path());
+            let found = judged.iter().find(|(id, ..)| id.ends_with(".version"));
+            assert_eq!(found.map(|(_, status, _)| *status), status, "{judged:?}");
         }
     }
 
