@@ -29,7 +29,7 @@ const MAKER_BYTES: usize = 24;
 const MAGIC: [u8; 8] = *b"SKIFFENT";
 
 /// Bytes read at once: as many as make BLAKE3 use its widest path, few enough to stay in the L2 cache.
-const CHUNK: usize = 128 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// All but the hash.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod basics;
 mod crash;
 mod eviction;
+mod figures;
 mod spoiled;
 mod writers;
 

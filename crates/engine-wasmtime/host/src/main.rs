@@ -22,7 +22,10 @@ mod link;
 mod resolver;
 mod run;
 mod stdio;
-#[expect(unsafe_code, reason = "signal handlers, Landlock and loading compiled code have no safe wrapper")]
+#[expect(
+    unsafe_code,
+    reason = "signal handlers, Landlock and loading compiled code have no safe wrapper"
+)]
 mod sys;
 
 /// The host's own failures before the guest runs. The shim has been told the sentence; nobody interprets the code.
@@ -33,7 +36,10 @@ fn main() -> ExitCode {
     let control = match ChildControl::inherited() {
         Ok(control) => control,
         Err(error) => {
-            stdio.complain(&format!("skiff-host-wasmtime is started by a Skiff shim, not by hand: {}", chain(&error)));
+            stdio.complain(&format!(
+                "skiff-host-wasmtime is started by a Skiff shim, not by hand: {}",
+                chain(&error)
+            ));
             return NOT_CREATED.into();
         }
     };
@@ -73,22 +79,40 @@ fn become_container() -> Result<Container, Failure> {
     let HostOrder { plan, guest } = read_order()?;
     let slot = |what| move |source| Failure::Slot { what, source };
     let record = adopt_slot(guest.exit_record).map_err(slot("the exit record"))?;
-    let code = adopt_slot(guest.code).map_err(slot("the compiled code"))?;
+    let entry = adopt_slot(guest.code).map_err(slot("the compiled code"))?;
     // Before the engine is made: see the module. The record stays open until the end.
-    sys::signal::end_on_all(record.as_raw_fd())
-        .map_err(|source| Failure::Host { what: "the handling of signals", source })?;
+    sys::signal::end_on_all(record.as_raw_fd()).map_err(|source| Failure::Host {
+        what: "the handling of signals",
+        source,
+    })?;
     std::mem::forget(record);
 
-    let config = skiff_engine_wasmtime::config(guest.options.wasi_p3).map_err(|error| Failure::Engine(error.into()))?;
+    let config = skiff_engine_wasmtime::config(guest.options.wasi_p3)
+        .map_err(|error| Failure::Engine(error.into()))?;
     let engine = Engine::new(&config).map_err(|error| Failure::Engine(error.into()))?;
-    let code = sys::code::map_verified(&engine, guest.kind, code.as_fd())
-        .map_err(|error| Failure::Code { guest: guest.name.clone(), source: error.into() })?;
+    let code = sys::code::map_verified(&engine, guest.kind, entry.as_fd()).map_err(|error| {
+        Failure::Code {
+            guest: guest.name.clone(),
+            source: error.into(),
+        }
+    })?;
+    // Its lock tells the cache that the entry is used. A component is mapped through another open file, which
+    // has no lock: this one stays open until the end.
+    std::mem::forget(entry);
 
     skiff_sandbox::execute::execute(&plan)?;
 
-    let runtime = run::event_loop().map_err(|source| Failure::Host { what: "an event loop", source })?;
+    let runtime = run::event_loop().map_err(|source| Failure::Host {
+        what: "an event loop",
+        source,
+    })?;
     let linked = link::link(&engine, &code, &guest)?;
-    Ok(Container { engine, linked, guest, runtime })
+    Ok(Container {
+        engine,
+        linked,
+        guest,
+        runtime,
+    })
 }
 
 /// Waits for the container's start; `false` if it never comes.
@@ -100,7 +124,11 @@ fn started(control: &ChildControl) -> Result<bool, Failure> {
 impl Container {
     fn run(self, stdio: &Stdio) -> u8 {
         if let Err(error) = confine::confine(self.guest.kind) {
-            stdio.complain(&format!("skiff: {} was not run: {}", self.guest.name, chain(&error)));
+            stdio.complain(&format!(
+                "skiff: {} was not run: {}",
+                self.guest.name,
+                chain(&error)
+            ));
             return skiff_engine::exit::TRAP;
         }
         run::run(&self.runtime, &self.engine, self.linked, &self.guest, stdio)

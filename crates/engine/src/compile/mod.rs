@@ -21,7 +21,7 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -783,6 +783,7 @@ fn hash(file: &mut File) -> Result<[u8; 32], SourceError> {
     if file.metadata().map_err(read)?.len() > module::LARGEST {
         return Err(SourceError::TooLarge);
     }
+    file.rewind().map_err(read)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 128 * 1024];
     // A file that grows while it is read ends here too.
