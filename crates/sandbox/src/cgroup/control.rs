@@ -43,10 +43,15 @@ impl Cgroup {
     pub fn kill(&self) -> Result<(), CgroupError> {
         if let Some(unified) = &self.unified {
             match write(&unified.join("cgroup.kill"), "1") {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.let_go();
+                    return Ok(());
+                }
                 // The file is missing in older kernels, and with the whole cgroup.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(CgroupError::io("kill the processes of", unified)(error)),
+                Err(error) => {
+                    return Err(CgroupError::io("kill the processes of", unified)(error));
+                }
             }
         }
         let freezer = self
@@ -77,6 +82,19 @@ impl Cgroup {
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
+    }
+
+    /// Thaws the cgroup of v1, if it is frozen: a frozen process dies when it thaws.
+    fn let_go(&self) {
+        let Some(freezer) = self.directory("freezer") else {
+            return;
+        };
+        match write(&freezer.join("freezer.state"), "THAWED") {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                log::warn!("could not thaw {}: {error}", freezer.display());
+            }
+            _ => {}
+        }
     }
 
     /// Stops all processes of the cgroup until [`Cgroup::thaw`]. Waits until they stand still.

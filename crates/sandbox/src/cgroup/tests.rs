@@ -322,6 +322,22 @@ fn frozen_processes_stand_still() {
 }
 
 #[test]
+fn frozen_processes_can_be_killed() {
+    for unified in [true, false] {
+        let mut scratch = Scratch::new(|plan| plan);
+        scratch.run("while :; do sleep 0.01; done");
+        scratch.cgroup.freeze().unwrap();
+        let mut cgroup = scratch.cgroup.clone();
+        if !unified {
+            cgroup.unified = None;
+        }
+        cgroup.kill().unwrap();
+        scratch.wait();
+        within("their end", || cgroup.pids().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn figures_of_a_busy_cgroup() {
     let mut scratch = Scratch::new(|plan| plan.memory(64 << 20).pids(50));
     scratch.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60");

@@ -1,12 +1,15 @@
 //! From a `config.json` as containerd writes it to a running process, the way of the shim.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use skiff_sandbox::cgroup::Cgroup;
+use skiff_sandbox::plan::Propagation;
 use skiff_sandbox::rootfs::mount_root;
 use skiff_sandbox::spec::{Facts, Role, blueprint, gather, read};
+use skiff_sandbox::sys::mount::{self, Change};
 
 use crate::harness::{Alone, Case, Image};
 
@@ -189,6 +192,84 @@ fn cri_pause() {
     running.wait();
     drop(running);
     cgroup.remove().unwrap();
+}
+
+/// A tmpfs at a path of the node, as a volume driver mounts it; shared, as systemd makes all mounts.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let tree = mount::Context::open("tmpfs").unwrap().mount(0).unwrap();
+        let shared = Change {
+            propagation: Some(Propagation::Shared),
+            ..Change::default()
+        };
+        mount::change(tree.as_fd(), shared, false).unwrap();
+        mount::attach_path(tree.as_fd(), &at).unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        mount::detach_path(&self.0).unwrap();
+    }
+}
+
+/// What is mounted below a volume after the container started is seen inside with `rslave` and `rshared`.
+#[test]
+fn mounts_travel_as_the_spec_says() {
+    let _alone = Alone::new();
+    for (option, tag, travels) in [
+        (None, None, false),
+        (Some("rprivate"), None, false),
+        (Some("rslave"), Some("master:"), true),
+        (Some("rshared"), Some("shared:"), true),
+    ] {
+        let image = Image::new();
+        let mut spec = spec(CRI, &image, "travel");
+        let volume = Mounted::new(image.path("volume--data"));
+        let data = spec["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .find(|mount| mount["destination"] == "/data")
+            .unwrap();
+        data["options"] = json!(["rbind"].into_iter().chain(option).collect::<Vec<_>>());
+        let (case, cgroup) = container(&image, &spec, Role::Guest, &["wait"]);
+        let running = case.start();
+        let later = Mounted::new(volume.0.join("later"));
+        let path = format!("/proc/{}/mountinfo", running.launched.pid);
+        let mountinfo = std::fs::read_to_string(path).unwrap();
+        let line = |at: &str| {
+            mountinfo
+                .lines()
+                .find(|line| line.split(' ').nth(4) == Some(at))
+        };
+        assert_eq!(
+            line("/data/later").is_some(),
+            travels,
+            "{option:?}: {mountinfo}"
+        );
+        let data = line("/data").unwrap();
+        let tags: Vec<_> = data
+            .split(" - ")
+            .next()
+            .unwrap()
+            .split(' ')
+            .skip(6)
+            .collect();
+        assert_eq!(tags.len(), usize::from(tag.is_some()), "{option:?}: {data}");
+        assert!(
+            tags.iter().all(|found| found.starts_with(tag.unwrap())),
+            "{option:?}: {data}"
+        );
+        drop(later);
+        drop(running);
+        cgroup.remove().unwrap();
+        drop(volume);
+    }
 }
 
 /// A volume whose mounts below hold a kernel file system is known only to the process itself.
