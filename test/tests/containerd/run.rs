@@ -25,7 +25,6 @@ skiff_test::cases!(
     working_directory_of_a_component,
     module_of_a_volume,
     name_of_another_engine,
-    built_by_skiff,
     built_by_skiff_into_containerd,
 );
 
@@ -313,84 +312,24 @@ fn name_of_another_engine() -> Result<()> {
     Ok(())
 }
 
-/// The builder's layouts, each on each containerd. `ctr` cannot run an artifact, whoever built it.
-fn built_by_skiff() -> Result<()> {
-    for version in Version::ALL {
-        let node = Node::start(version)?;
-        for layout in ["combined", "layer", "root"] {
-            let archive = build(&node, layout, &["--output"])?;
-            let mut import = vec!["image", "import"];
-            // What is unpacked by default is the machine's own platform.
-            let platform = (layout == "layer").then_some("wasip1/wasm");
-            if let Some(platform) = platform {
-                import.extend(["--local", "--platform", platform]);
-            }
-            import.push(&archive);
-            node.ctr(&import)?.ok()?;
-            std::fs::remove_file(&archive)?;
-            let mut words = vec!["run", "--rm", "--runtime", WASMTIME];
-            words.extend(
-                platform
-                    .into_iter()
-                    .flat_map(|platform| ["--platform", platform]),
-            );
-            let (name, id) = (format!("skiff.test/{layout}:1"), node.new_id("b"));
-            words.extend([name.as_str(), &id]);
-            let out = node.ctr(&words)?.ok()?;
-            for line in ["arg 1 show", "env MODE=test"] {
-                ensure!(
-                    out.lines().any(|seen| seen == line),
-                    "{layout} on {version:?}: \"{line}\" is not in: {out}"
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Runs `skiff build` with the guest, some environment and arguments; answers the archive's path.
-fn build(node: &Node, layout: &str, to: &[&str]) -> Result<String> {
+fn built_by_skiff_into_containerd() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let socket = node.directory().join("c.sock").display().to_string();
     let module = node.directory().join("logs/app.wasm");
     std::fs::write(&module, guest::module()?)?;
-    let archive = node
-        .directory()
-        .join(format!("logs/{layout}.tar"))
-        .display()
-        .to_string();
     let mut command = std::process::Command::new(tools::skiff("skiff")?);
     command
         .arg("build")
         .arg(&module)
-        .args([
-            "--layout",
-            layout,
-            "--tag",
-            &format!("skiff.test/{layout}:1"),
-            "--env",
-            "MODE=test",
-        ])
-        .args(to);
-    if to.contains(&"--output") {
-        command.arg(&archive);
-    }
+        .args(["--tag", "skiff.test/built:1", "--env", "MODE=test"]);
+    command.args([
+        "--containerd",
+        "--address",
+        &socket,
+        "--namespace",
+        node.namespace(),
+    ]);
     command::run(command.args(["--", "show"]))?.ok()?;
-    Ok(archive)
-}
-
-fn built_by_skiff_into_containerd() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
-    let socket = node.directory().join("c.sock").display().to_string();
-    build(
-        &node,
-        "combined",
-        &[
-            "--containerd",
-            "--address",
-            &socket,
-            "--namespace",
-            node.namespace(),
-        ],
-    )?;
     let id = node.new_id("b");
     let out = node
         .ctr(&[
@@ -398,7 +337,7 @@ fn built_by_skiff_into_containerd() -> Result<()> {
             "--rm",
             "--runtime",
             WASMTIME,
-            "skiff.test/combined:1",
+            "skiff.test/built:1",
             &id,
         ])?
         .ok()?;
