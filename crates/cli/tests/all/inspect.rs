@@ -78,6 +78,16 @@ fn the_document_keeps_its_shape() {
 }
 
 #[test]
+fn a_module_in_several_entries_is_told_once() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    place.skiff(&["build", "hello.wasm"]).well();
+    let shown = place.skiff(&["inspect", "hello.tar"]).well();
+    assert_eq!(shown.matches("proc_exit").count(), 1, "{shown}");
+    assert_eq!(shown.matches("(the same as above)").count(), 2, "{shown}");
+}
+
+#[test]
 fn what_cannot_be_read_is_a_sentence() {
     let place = Place::new();
     place.file("random.wasm", b"\x01\x02\x03\x04\x05\x06\x07\x08");

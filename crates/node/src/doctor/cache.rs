@@ -237,7 +237,7 @@ mod tests {
     fn judgements() {
         use Status::{Fail, Ok, Warn};
         type Fault = fn(&mut Facts);
-        let table: [(&str, Fault, Status); 15] = [
+        let table: [(&str, Fault, Status); 16] = [
             ("cache.folder", |_| (), Ok),
             ("cache.folder", |facts| facts.state = State::NotYet, Ok),
             (
@@ -261,6 +261,16 @@ mod tests {
                     facts.state = State::There {
                         uid: 0,
                         mode: 0o755,
+                    }
+                },
+                Fail,
+            ),
+            (
+                "cache.folder",
+                |facts| {
+                    facts.state = State::There {
+                        uid: 0,
+                        mode: 0o750,
                     }
                 },
                 Fail,
