@@ -55,11 +55,22 @@ pub struct Pruned {
 }
 
 impl Cache {
-    /// All entries, least recently used first.
+    /// All entries but notes ([`crate::Kind::NOTE`]), least recently used first.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, CacheError> {
+        let mut entries = self.list_all()?;
+        entries.retain(|entry| {
+            !entry
+                .about
+                .as_ref()
+                .is_some_and(|about| about.kind.is_note())
+        });
+        Ok(entries)
+    }
+
+    fn list_all(&self) -> Result<Vec<Listed>, CacheError> {
         let mut entries = Vec::new();
         for name in self.0.entries.names()? {
             if let Some(key) = Key::from_name(&name)
@@ -109,7 +120,7 @@ impl Cache {
     /// # Errors
     /// When the directory cannot be read.
     pub fn verify(&self, progress: &mut dyn FnMut(&Listed, &Verdict)) -> Result<(), CacheError> {
-        for listed in self.list()? {
+        for listed in self.list_all()? {
             let name = listed.key.to_string();
             let verdict = match self.0.open_entry(&name)? {
                 Opened::Missing => continue,
@@ -185,7 +196,7 @@ impl Cache {
 
     fn remove_entries(&self, prune: &Prune) -> Result<Pruned, CacheError> {
         let now = SystemTime::now();
-        let entries = self.list()?;
+        let entries = self.list_all()?;
         let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
         let mut pruned = Pruned::default();
         for entry in entries {

@@ -30,6 +30,15 @@ const TOUCH_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(pub u16);
 
+impl Kind {
+    /// The bit of kinds that are notes: small, of no interest to a user, and left out of [`Cache::list`].
+    pub const NOTE: Self = Self(0x8000);
+
+    pub(crate) fn is_note(self) -> bool {
+        self.0 & Self::NOTE.0 != 0
+    }
+}
+
 /// What is known of an entry besides its key. Covered by the entry's hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {

@@ -10,7 +10,12 @@ const MIB: u32 = 16;
 fn verification_takes_at_most_a_millisecond_for_a_mebibyte() {
     let fixture = Fixture::new();
     let code = vec![0x90; usize::try_from(MIB).unwrap() << 20];
-    drop(fixture.cache.publish_bytes(&key(1), &about(), &code).unwrap());
+    drop(
+        fixture
+            .cache
+            .publish_bytes(&key(1), &about(), &code)
+            .unwrap(),
+    );
     // The best of some: others use the machine, too.
     let lookup = |_| {
         let begin = Instant::now();
@@ -26,7 +31,12 @@ fn verification_takes_at_most_a_millisecond_for_a_mebibyte() {
 #[test]
 fn a_small_entry_costs_next_to_nothing() {
     let fixture = Fixture::new();
-    drop(fixture.cache.publish_bytes(&key(1), &about(), &code(4096)).unwrap());
+    drop(
+        fixture
+            .cache
+            .publish_bytes(&key(1), &about(), &code(4096))
+            .unwrap(),
+    );
     let begin = Instant::now();
     for _ in 0..100 {
         fixture.cache.lookup(&key(1)).unwrap().unwrap();

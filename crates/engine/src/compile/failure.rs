@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use skiff_cache::{About, Cache, Key, Kind};
 
 /// Kind of these entries in the cache.
-pub(super) const KIND: Kind = Kind(3);
+pub(super) const KIND: Kind = Kind(Kind::NOTE.0 | 1);
 
 /// At which limit a module failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,27 +21,27 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest, Sha256};
-use skiff_cache::{About, Cache, Entry, Key, KeyLock, KeyParts, Kind, SlotLock};
+use skiff_cache::{Cache, Entry, Key, KeyParts, Kind, SlotLock};
 use skiff_sandbox::cgroup::Layout;
 use skiff_sandbox::sys::mount;
 
-use crate::module::{self, Form};
-use crate::order::{CodeKind, Compiled};
+use crate::order::CodeKind;
 
 mod build_id;
+mod compilation;
 mod error;
 mod failure;
+mod fingerprint;
 mod output;
 mod processor;
+mod request;
 mod settings;
 mod source;
 mod worker;
@@ -50,9 +50,7 @@ pub use error::CompileError;
 pub use settings::Settings;
 pub use source::{ModuleBuffer, ModuleBytes, SourceError};
 
-use failure::Limit;
-use output::Output;
-use worker::{End, Job};
+use request::Request;
 
 /// An error of another's, carried through.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -150,12 +148,13 @@ struct Driver {
     identity: String,
 }
 
-/// What an entry's kind means, for listings: `module`, `component`, or a note on a failed compilation.
+/// What an entry's kind means, for listings: `module`, `component`, or the name of a note.
 pub fn kind_name(kind: Kind) -> &'static str {
     match (code_kind(kind), kind) {
         (Some(CodeKind::Module), _) => "module",
         (Some(CodeKind::Component), _) => "component",
         (None, failure::KIND) => "failure",
+        (None, fingerprint::KIND) => "fingerprint",
         (None, _) => "other",
     }
 }
@@ -268,467 +267,6 @@ impl Compiler {
     }
 }
 
-/// Bytes that are not here yet, or are.
-enum Bytes<'a> {
-    Here(ModuleBytes),
-    Fetch(FetchModule<'a>),
-}
-
-/// One call of [`Compiler::code_for`].
-struct Request<'a> {
-    compiler: &'a Compiler,
-    name: &'a str,
-    options: CompileOptions,
-}
-
-impl Request<'_> {
-    async fn serve(&self, source: Source<'_>) -> Result<Code, CompileError> {
-        let (sha256, bytes) = match source {
-            Source::File(file) => {
-                // One call, so that a start with everything in the cache goes to another thread once.
-                let (compiler, options) = (self.compiler.clone(), self.options);
-                let (file, sha256, code) = self
-                    .reading(move || {
-                        let mut file = File::from(file);
-                        let sha256 = hash(&mut file)?;
-                        let code = compiler.cached(&sha256, options);
-                        Ok((file, sha256, code))
-                    })
-                    .await?;
-                if let Some(code) = code {
-                    return Ok(code);
-                }
-                let bytes = self
-                    .reading(move || ModuleBytes::copy_of_file(file))
-                    .await?;
-                if *bytes.sha256() != sha256 {
-                    // Somebody writes to it just now. What was copied is what is compiled.
-                    if let Some(code) = self.look_up(bytes.sha256()).await {
-                        return Ok(code);
-                    }
-                }
-                (*bytes.sha256(), Bytes::Here(bytes))
-            }
-            Source::Blob { sha256, bytes } => {
-                if let Some(code) = self.look_up(&sha256).await {
-                    return Ok(code);
-                }
-                (sha256, Bytes::Fetch(bytes))
-            }
-        };
-        self.compile(sha256, bytes).await
-    }
-
-    /// Makes the code, unless another does while this waits for its turn.
-    async fn compile(&self, sha256: [u8; 32], bytes: Bytes<'_>) -> Result<Code, CompileError> {
-        let key = self.compiler.key(&sha256, self.options);
-        let deadline = Instant::now() + self.settings().waiting;
-        let (_lock, waited) = self.lock(&key, deadline).await?;
-        if waited && let Some(code) = self.look_up(&sha256).await {
-            return Ok(code);
-        }
-        self.recall(&key).await?;
-        let bytes = match bytes {
-            Bytes::Here(bytes) => bytes,
-            Bytes::Fetch(fetch) => fetch.await.map_err(|source| CompileError::Fetch {
-                name: self.name.to_owned(),
-                source,
-            })?,
-        };
-        bytes
-            .check(&sha256)
-            .map_err(|source| self.unreadable(source))?;
-        let (bytes, form) = self
-            .blocking("look at it", move || (module::sniff(&bytes), bytes))
-            .await
-            .map(|(form, bytes)| (bytes, form))?;
-        let form = form.map_err(|source| CompileError::Refused {
-            name: self.name.to_owned(),
-            source,
-        })?;
-        let slot = self.slot(deadline).await?;
-        let job = Compilation {
-            request: self,
-            key,
-            bytes,
-            form,
-            slot,
-        };
-        let result = job.run().await;
-        if let (Err(error), Some(cache)) = (&result, self.compiler.cache())
-            && let Some(limit) = limit_of(error)
-        {
-            let (cache, limits, engine) =
-                (cache.clone(), self.limits(), self.settings().engine.clone());
-            self.blocking("remember it", move || {
-                failure::remember(&cache, &key, &limits, &engine, &sha256, limit);
-            })
-            .await?;
-        }
-        result
-    }
-
-    fn settings(&self) -> &Settings {
-        &self.compiler.0.settings
-    }
-
-    /// The limits under which modules are compiled now.
-    fn limits(&self) -> String {
-        let Settings {
-            memory,
-            time,
-            output,
-            threads,
-            ..
-        } = self.settings();
-        format!("{memory} {} {output} {threads}", time.as_millis())
-    }
-
-    async fn look_up(&self, sha256: &[u8; 32]) -> Option<Code> {
-        let (compiler, sha256, options) = (self.compiler.clone(), *sha256, self.options);
-        self.blocking("look into the cache", move || {
-            compiler.cached(&sha256, options)
-        })
-        .await
-        .ok()?
-    }
-
-    /// Fails if the node remembers that the module failed at a limit just now.
-    async fn recall(&self, key: &Key) -> Result<(), CompileError> {
-        let Some(cache) = self.compiler.cache().cloned() else {
-            return Ok(());
-        };
-        let (key, limits, lifetime) = (*key, self.limits(), self.settings().remember_failure);
-        let before = self
-            .blocking("look into the cache", move || {
-                failure::recall(&cache, &key, &limits, lifetime)
-            })
-            .await?;
-        match before {
-            None => Ok(()),
-            Some((limit, ago)) => Err(CompileError::FailedBefore {
-                sentence: self.at_limit(limit).to_string(),
-                ago,
-                again: lifetime.saturating_sub(ago),
-            }),
-        }
-    }
-
-    fn at_limit(&self, limit: Limit) -> CompileError {
-        let (name, settings) = (self.name.to_owned(), self.settings());
-        match limit {
-            Limit::Time => CompileError::Time {
-                name,
-                limit: settings.time,
-            },
-            Limit::Memory => CompileError::Memory {
-                name,
-                limit: settings.memory,
-            },
-            Limit::Output => CompileError::Output {
-                name,
-                limit: settings.output,
-            },
-        }
-    }
-
-    /// The right to compile the key, and whether it had to be waited for. `None` where there is no cache, or it
-    /// cannot be locked: then each compiles for itself.
-    async fn lock(
-        &self,
-        key: &Key,
-        deadline: Instant,
-    ) -> Result<(Option<KeyLock>, bool), CompileError> {
-        let Some(cache) = self.compiler.cache() else {
-            return Ok((None, false));
-        };
-        let mut attempt = 0;
-        loop {
-            match cache.try_lock(key) {
-                Ok(Some(lock)) => return Ok((Some(lock), attempt > 0)),
-                Ok(None) => self.pause(&mut attempt, deadline).await?,
-                Err(error) => {
-                    log::warn!(
-                        "could not keep others from compiling the same module: {}",
-                        chain(&error)
-                    );
-                    return Ok((None, false));
-                }
-            }
-        }
-    }
-
-    async fn slot(&self, deadline: Instant) -> Result<Option<SlotLock>, CompileError> {
-        let Some(cache) = self.compiler.cache() else {
-            return Ok(None);
-        };
-        let mut attempt = 0;
-        loop {
-            match cache.try_slot(self.settings().slots) {
-                Ok(Some(slot)) => return Ok(Some(slot)),
-                Ok(None) => self.pause(&mut attempt, deadline).await?,
-                Err(error) => {
-                    log::warn!(
-                        "could not limit the number of compilations: {}",
-                        chain(&error)
-                    );
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    async fn pause(&self, attempt: &mut u32, deadline: Instant) -> Result<(), CompileError> {
-        if Instant::now() >= deadline {
-            return Err(CompileError::Busy {
-                name: self.name.to_owned(),
-                waited: self.settings().waiting,
-            });
-        }
-        tokio::time::sleep(worker::backoff(*attempt)).await;
-        *attempt += 1;
-        Ok(())
-    }
-
-    fn unreadable(&self, source: SourceError) -> CompileError {
-        CompileError::Read {
-            name: self.name.to_owned(),
-            source,
-        }
-    }
-
-    fn failed(&self, operation: &'static str, source: impl Into<BoxError>) -> CompileError {
-        CompileError::Worker {
-            name: self.name.to_owned(),
-            operation,
-            source: source.into(),
-        }
-    }
-
-    async fn reading<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, CompileError> {
-        self.blocking("read it", work)
-            .await?
-            .map_err(|source| self.unreadable(source))
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, CompileError> {
-        blocking(work)
-            .await
-            .map_err(|error| self.failed(operation, error))
-    }
-}
-
-fn limit_of(error: &CompileError) -> Option<Limit> {
-    match error {
-        CompileError::Time { .. } => Some(Limit::Time),
-        CompileError::Memory { .. } => Some(Limit::Memory),
-        CompileError::Output { .. } => Some(Limit::Output),
-        _ => None,
-    }
-}
-
-/// A module that is being compiled, with all the locks for it.
-struct Compilation<'a> {
-    request: &'a Request<'a>,
-    key: Key,
-    bytes: ModuleBytes,
-    form: Form,
-    slot: Option<SlotLock>,
-}
-
-impl Compilation<'_> {
-    async fn run(self) -> Result<Code, CompileError> {
-        let (output, reason) = self.output().await?;
-        let (end, output, reason) = match self.work(&output).await? {
-            End::Failed(_) if self.is_at_limit(&output) => (End::Output, output, reason),
-            End::Failed(sentence) if output.is_stuck() => {
-                let reason = "the disk of the cache is full".to_owned();
-                log::warn!(
-                    "module {} is compiled again, into memory: {reason} ({sentence})",
-                    self.request.name
-                );
-                let output = self.memory()?;
-                (self.work(&output).await?, output, reason)
-            }
-            end => (end, output, reason),
-        };
-        let compiled = self.compiled(end)?;
-        let length = output
-            .length()
-            .map_err(|error| self.request.failed("look at its code", error))?;
-        if length == 0 {
-            return Err(self.died("gave no code"));
-        }
-        if length > self.request.settings().output {
-            return Err(self.request.at_limit(Limit::Output));
-        }
-        self.keep(compiled, output, length, reason).await
-    }
-
-    /// The file of the cache that the code goes to; or memory, and why.
-    async fn output(&self) -> Result<(Output, String), CompileError> {
-        let reason = match &self.request.compiler.0.cache {
-            Err(reason) => reason.clone(),
-            Ok(cache) => {
-                let (cache, key) = (cache.clone(), self.key);
-                match self
-                    .request
-                    .blocking("open the cache", move || cache.begin(&key))
-                    .await?
-                {
-                    Ok(publication) => return Ok((Output::Cache(publication), String::new())),
-                    Err(error) => chain(&error),
-                }
-            }
-        };
-        log::warn!(
-            "module {} is compiled into memory: {reason}",
-            self.request.name
-        );
-        Ok((self.memory()?, reason))
-    }
-
-    /// A worker is the first process of its pid namespace and does not get the signal for a file that has become
-    /// too large (pid_namespaces(7)): its write ends at the limit, and the next one fails.
-    fn is_at_limit(&self, output: &Output) -> bool {
-        output
-            .length()
-            .is_ok_and(|length| length >= self.request.settings().output)
-    }
-
-    fn memory(&self) -> Result<Output, CompileError> {
-        Output::memory().map_err(|error| {
-            self.request
-                .failed("make a memory file for its code", error)
-        })
-    }
-
-    async fn work(&self, output: &Output) -> Result<End, CompileError> {
-        let driver = &self.request.compiler.0;
-        let for_worker = output
-            .for_worker()
-            .map_err(|error| self.request.failed("open a file for its code", error))?;
-        let input = self
-            .bytes
-            .reopen()
-            .map_err(|error| self.request.failed("open it", error))?;
-        let job = Job {
-            settings: &driver.settings,
-            program: driver.program.as_fd(),
-            cgroup: &driver.cgroup_path(self.slot.as_ref()),
-            input: input.as_fd(),
-            output: for_worker.as_fd(),
-            wasi_p3: self.request.options.wasi_p3,
-        };
-        let begin = Instant::now();
-        let end = worker::run(&job)
-            .await
-            .map_err(|(operation, error)| self.request.failed(operation, error))?;
-        log::info!(
-            "compiler of {} for module {}: {:?} after {:?}",
-            driver.settings.engine,
-            self.request.name,
-            end,
-            begin.elapsed()
-        );
-        Ok(end)
-    }
-
-    fn compiled(&self, end: End) -> Result<Compiled, CompileError> {
-        let name = || self.request.name.to_owned();
-        let compiled = match end {
-            End::Done(compiled) => compiled,
-            End::Failed(sentence) => {
-                return Err(CompileError::Invalid {
-                    name: name(),
-                    sentence,
-                });
-            }
-            End::Time => return Err(self.request.at_limit(Limit::Time)),
-            End::Memory => return Err(self.request.at_limit(Limit::Memory)),
-            End::Output => return Err(self.request.at_limit(Limit::Output)),
-            End::Died(how) => return Err(CompileError::Died { name: name(), how }),
-        };
-        // The worker has read hostile bytes; what can be known without it is not taken from it.
-        let expected = match self.form {
-            Form::Module => CodeKind::Module,
-            Form::Component => CodeKind::Component,
-            Form::Text => compiled.kind,
-        };
-        if compiled.kind != expected {
-            return Err(self.died("took a module for a component, or a component for a module"));
-        }
-        Ok(compiled)
-    }
-
-    fn died(&self, how: &str) -> CompileError {
-        CompileError::Died {
-            name: self.request.name.to_owned(),
-            how: how.to_owned(),
-        }
-    }
-
-    /// Publishes the code, or keeps it in memory when that fails.
-    async fn keep(
-        &self,
-        compiled: Compiled,
-        output: Output,
-        length: u64,
-        reason: String,
-    ) -> Result<Code, CompileError> {
-        let Compiled { kind, milliseconds } = compiled;
-        let module = *self.bytes.sha256();
-        let about = About {
-            kind: kind_of(kind),
-            maker: self.request.settings().engine.clone(),
-            source: module,
-        };
-        let kept = self.request.blocking("publish its code", move || {
-            let reason = match &output {
-                Output::Memory(_) => reason,
-                Output::Cache(publication) => match publication.publish(&about) {
-                    Ok(entry) => {
-                        return Ok((entry.file, entry.length, Origin::Compiled { milliseconds }));
-                    }
-                    Err(error) => chain(&error),
-                },
-            };
-            let file = output.into_memory(length)?;
-            Ok((
-                file,
-                length,
-                Origin::Uncached {
-                    milliseconds,
-                    reason,
-                },
-            ))
-        });
-        let (file, length, origin) = kept
-            .await?
-            .map_err(|error: io::Error| self.request.failed("keep its code in memory", error))?;
-        if let Origin::Uncached { reason, .. } = &origin {
-            log::warn!(
-                "module {} is not kept in the cache: {reason}",
-                self.request.name
-            );
-        }
-        Ok(Code {
-            file,
-            kind,
-            length,
-            module,
-            origin,
-        })
-    }
-}
-
 impl Compiler {
     /// What the cache has. A cache that fails is as good as none.
     fn cached(&self, sha256: &[u8; 32], options: CompileOptions) -> Option<Code> {
@@ -773,29 +311,6 @@ fn identity(cache: Option<&Cache>) -> String {
         || "none".to_owned(),
         |stat| format!("{:x}-{:x}", stat.st_dev, stat.st_ino),
     )
-}
-
-fn hash(file: &mut File) -> Result<[u8; 32], SourceError> {
-    let read = |source| SourceError::Io {
-        operation: "read it",
-        source,
-    };
-    if file.metadata().map_err(read)?.len() > module::LARGEST {
-        return Err(SourceError::TooLarge);
-    }
-    file.rewind().map_err(read)?;
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; 128 * 1024];
-    // A file that grows while it is read ends here too.
-    let mut rest = file.take(module::LARGEST + 1);
-    loop {
-        match rest.read(&mut chunk) {
-            Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => hasher.update(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(read(error)),
-        }
-    }
 }
 
 /// Runs what blocks on one of tokio's threads for it.

@@ -2,7 +2,7 @@
 //! that what was hashed is what is compiled, whatever happens to the file they came from.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -130,18 +130,6 @@ impl ModuleBytes {
                 }
             }
         }
-    }
-
-    /// Copies a whole file. Blocking.
-    ///
-    /// # Errors
-    /// As [`ModuleBytes::copy_of`].
-    pub fn copy_of_file(mut file: File) -> Result<Self, SourceError> {
-        file.rewind().map_err(|source| SourceError::Io {
-            operation: "read it",
-            source,
-        })?;
-        Self::copy_of(file)
     }
 
     /// That they are the bytes of this digest.

@@ -46,7 +46,7 @@ fn assert_uncached(code: &Code, module: &[u8], why: &str) {
 
 #[test]
 fn on_a_full_disk_code_is_kept_in_memory() {
-    let (fixture, _tree, path) = fixture_on_small("1M", "100", 0);
+    let (fixture, _tree, _) = fixture_on_small("1M", "100", 0);
     // Fits, and is kept.
     let module = text("large 262144");
     assert!(matches!(
@@ -66,7 +66,7 @@ fn on_a_full_disk_code_is_kept_in_memory() {
         code.origin
     );
     assert!(File::from(code.file).write_all_at(b"x", 0).is_err());
-    assert_eq!(std::fs::read_dir(path.join("entries")).unwrap().count(), 1);
+    assert_eq!(fixture.entries(), 1);
     // What is there is still there.
     assert_eq!(fixture.code(&module).unwrap().origin, Origin::Cached);
 }
@@ -141,14 +141,15 @@ fn a_spoiled_entry_is_compiled_anew() {
     let fixture = Fixture::new();
     let module = text("code");
     fixture.code(&module).unwrap();
-    let entry = std::fs::read_dir(fixture.directory.path().join("cache/entries"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
+    let key = fixture.compiler.cache().unwrap().list().unwrap()[0].key;
+    let path = fixture
+        .directory
+        .path()
+        .join("cache/entries")
+        .join(key.to_string());
     File::options()
         .write(true)
-        .open(entry.path())
+        .open(path)
         .unwrap()
         .write_all_at(b"X", 3)
         .unwrap();
@@ -193,4 +194,35 @@ fn another_build_of_the_worker_is_another_key() {
         )),
         "{error}"
     );
+}
+
+#[test]
+fn a_file_is_found_by_its_fingerprint_and_without_it() {
+    let fixture = Fixture::new();
+    let (module, other) = (binary("code 1"), binary("code 2"));
+    fixture.code(&module).unwrap();
+    fixture.code(&other).unwrap();
+    let files = || std::fs::read_dir(fixture.directory.path().join("cache/entries")).unwrap();
+    assert_eq!((files().count(), fixture.entries()), (4, 2));
+    // Without its note.
+    for file in files()
+        .flatten()
+        .filter(|file| file.metadata().unwrap().len() < 200)
+    {
+        if std::fs::read(file.path()).unwrap().len() == 144 {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    assert_eq!(files().count(), 2);
+    assert_eq!(fixture.code(&module).unwrap().origin, Origin::Cached);
+    assert_eq!(files().count(), 3);
+    // With nothing but its note.
+    let cache = fixture.compiler.cache().unwrap();
+    for entry in cache.list().unwrap() {
+        cache.remove(&entry.key).unwrap();
+    }
+    assert_eq!(files().count(), 1);
+    let code = fixture.code(&module).unwrap();
+    assert!(matches!(code.origin, Origin::Compiled { .. }));
+    assert_eq!(bytes_of(&code), made(&module));
 }

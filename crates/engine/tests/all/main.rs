@@ -9,8 +9,8 @@ mod works;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// A compiler with the fake worker and a cache of its own. At its end nothing may be left behind.
 struct Fixture {
     directory: TempDir,
+    cache: PathBuf,
     compiler: Compiler,
     open_files: usize,
     _guard: MutexGuard<'static, ()>,
@@ -39,9 +40,11 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(&directory);
         change(&mut settings);
+        let cache = settings.cache.directory.clone();
         let compiler = Compiler::new(settings).unwrap();
         Self {
             directory,
+            cache,
             compiler,
             open_files,
             _guard: guard,
@@ -61,10 +64,9 @@ impl Fixture {
         chain(&self.code(bytes).unwrap_err())
     }
 
+    /// Entries with code.
     fn entries(&self) -> usize {
-        std::fs::read_dir(self.directory.path().join("cache/entries"))
-            .unwrap()
-            .count()
+        self.compiler.cache().unwrap().list().unwrap().len()
     }
 }
 
@@ -82,7 +84,11 @@ impl Drop for Fixture {
             self.open_files
         );
         assert_eq!(children(), "", "processes are left");
-        assert_eq!(cgroups(), Vec::<PathBuf>::new(), "cgroups are left");
+        assert_eq!(
+            cgroups(&self.cache),
+            Vec::<PathBuf>::new(),
+            "cgroups are left"
+        );
     }
 }
 
@@ -165,13 +171,23 @@ fn children() -> String {
     all
 }
 
-fn cgroups() -> Vec<PathBuf> {
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path());
-    hierarchies
-        .map(|path| path.join("skiff-compile"))
-        .filter(|path| path.exists())
+/// Cgroups of this cache's workers: others on the machine may have theirs.
+fn cgroups(cache: &Path) -> Vec<PathBuf> {
+    let Ok(metadata) = std::fs::metadata(cache) else {
+        return Vec::new();
+    };
+    let prefix = format!("{:x}-{:x}-", metadata.dev(), metadata.ino());
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    let places =
+        hierarchies.filter_map(|entry| std::fs::read_dir(entry.path().join("skiff-compile")).ok());
+    let found = places.flat_map(Iterator::flatten).map(|entry| entry.path());
+    found
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(&prefix)
+        })
         .collect()
 }
