@@ -4,14 +4,16 @@
 
 #![expect(clippy::print_stdout, reason = "the tests read what it prints")]
 
-use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use skiff_sandbox::control::Report;
 use skiff_sandbox::launch::{Launch, launch};
-use skiff_sandbox::sys::mount::read_only_directory;
+use skiff_sandbox::plan::{NewNamespaces, Propagation};
+use skiff_sandbox::sys::mount::{Change, change, clone_path, read_only_directory};
+use skiff_sandbox::sys::process::wait;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,7 +35,9 @@ fn main() -> ExitCode {
         ["each", commands @ ..] => commands
             .iter()
             .for_each(|command| println!("{command} {}", attempt(command))),
-        ["launcher", init, order, ..] => return launcher(Path::new(init), Path::new(order)),
+        ["launcher", init, order, root] => {
+            return launcher(Path::new(init), Path::new(order), Path::new(root));
+        }
         other => {
             println!("unknown command {other:?}");
             return ExitCode::FAILURE;
@@ -82,46 +86,51 @@ fn attempt(command: &str) -> String {
     }
 }
 
-/// Launches skiff-init with the order in a file, lets it go, prints its pid, and waits to be killed.
-fn launcher(init: &Path, order: &Path) -> ExitCode {
+/// Launches skiff-init with the order in a file and an image's root; prints pid and report. If the container is
+/// ready it lets it go and waits to be killed.
+fn launcher(init: &Path, order: &Path, root: &Path) -> ExitCode {
     let run = || -> Result<(), Box<dyn std::error::Error>> {
         let directory = read_only_directory(init.parent().ok_or("no directory")?)?;
-        let open = |path: &Path| {
-            rustix::fs::openat(
-                directory.as_fd(),
-                path.file_name().unwrap_or_default(),
-                rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-        };
-        let program = open(init)?;
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let name = init.file_name().unwrap_or_default();
+        let program =
+            rustix::fs::openat(directory.as_fd(), name, flags, rustix::fs::Mode::empty())?;
         let probe = std::fs::File::open("/proc/self/exe")?;
+        let tree = clone_path(root, false)?;
+        let private = Change {
+            propagation: Some(Propagation::Private),
+            ..Change::default()
+        };
+        change(tree.as_fd(), private, true)?;
         let null = std::fs::OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/null")?;
         let order = std::fs::read(order)?;
-        let name = CString::new("skiff-init")?;
         let launched = launch(&Launch {
             program: program.as_fd(),
-            argv: &[&name],
+            argv: &[c"skiff-init"],
             environment: &[],
-            new: skiff_sandbox::plan::NewNamespaces::NONE,
+            new: NewNamespaces::NONE,
             pid_namespace: None,
             unified_cgroup: None,
             stdio: [null.as_fd(), null.as_fd(), null.as_fd()],
             order: &order,
-            slots: &[probe.as_fd()],
+            slots: &[probe.as_fd(), tree.as_fd()],
         })?;
         let report = launched
             .control
             .receive(std::time::Duration::from_secs(10))?;
-        launched.control.go()?;
         println!("{} {report:?}", launched.pid);
         std::io::stdout().flush()?;
-        loop {
-            std::thread::park();
+        if report == Report::Ready {
+            launched.control.go()?;
+            loop {
+                std::thread::park();
+            }
         }
+        wait(launched.pidfd.as_fd())?;
+        Ok(())
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,9 +7,11 @@
 
 mod attach;
 mod blueprint;
+mod faults;
 mod guest;
 mod harness;
 mod identity;
+mod measure;
 mod namespaces;
 mod pause;
 mod process;

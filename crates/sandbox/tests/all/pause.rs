@@ -108,3 +108,29 @@ fn it_reaps_what_it_inherits() {
         None
     );
 }
+
+#[test]
+fn it_ends_soon_after_it_was_started() {
+    let _alone = Alone::new();
+    let image = Image::new();
+    for _ in 0..30 {
+        let mut case = Case::new(&image, &[])
+            .bind(&image.outside(), "/data")
+            .guest();
+        case.plan.capabilities = skiff_sandbox::plan::Capabilities::default();
+        case.plan.no_new_privileges = true;
+        case.program = programs().join("skiff-pause");
+        let mut running = case.start();
+        running.go();
+        // As PID 1 it does not get a signal that comes before it asks for it: again until it does.
+        while !process::wait_readable(
+            running.launched.pidfd.as_fd(),
+            Some(std::time::Duration::from_millis(1)),
+        )
+        .unwrap()
+        {
+            running.signal(15);
+        }
+        assert_eq!(running.wait(), ExitStatus::Code(0), "{}", running.errors());
+    }
+}

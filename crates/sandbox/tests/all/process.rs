@@ -146,6 +146,7 @@ fn a_container_dies_with_its_shim() {
         .arg("launcher")
         .arg(programs().join("skiff-init"))
         .arg(&order)
+        .arg("/")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
