@@ -8,6 +8,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub fn execute_fd(program: BorrowedFd<'_>, args: &[&CStr], environment: &[&CStr]) -> io::Error {
     let args = pointers(args);
     let environment = pointers(environment);
+    // Rust's start ignores it, and what is ignored stays so over exec: `yes | head` would never end.
+    // SAFETY: the default action runs no code of this process.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: both vectors end with a null pointer and their strings, borrowed by the caller, outlive the call.
     unsafe {
         libc::syscall(

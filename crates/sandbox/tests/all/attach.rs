@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use skiff_sandbox::control::Report;
 use skiff_sandbox::plan::Propagation;
+use skiff_sandbox::rootfs::{ContainerdMount, mount_root};
 use skiff_sandbox::sys::mount::{self, Change, Context, attribute};
+use skiff_sandbox::sys::process;
 
 use crate::harness::{Alone, Case, Image};
 
@@ -194,15 +196,46 @@ fn flags_of_volumes_are_kept() {
 fn what_a_container_mounts_is_not_seen_by_the_node() {
     let _alone = Alone::new();
     let image = Image::new();
-    // The root's clone must not be a peer of the node's mount.
-    let running = Case::new(&image, &["wait"])
-        .bind(&image.outside(), "/data")
-        .start();
-    let text = running.proc("mountinfo");
-    assert!(
-        !text.contains("shared:") && !text.contains("master:"),
-        "{text}"
-    );
+    // A node whose mounts are shared, as systemd makes them: in a namespace of this thread's own.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            process::unshare_mounts_of_thread().unwrap();
+            mount::change_all_propagation(Propagation::Private).unwrap();
+            let shared = image.path("bundle");
+            let tree = Context::open("tmpfs").unwrap().mount(0).unwrap();
+            mount::attach_path(tree.as_fd(), &shared).unwrap();
+            let change = Change {
+                propagation: Some(Propagation::Shared),
+                ..Change::default()
+            };
+            mount::change(tree.as_fd(), change, false).unwrap();
+            std::fs::create_dir(shared.join("root")).unwrap();
+            let own = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let before = own();
+            assert!(before.contains(" shared:"), "{before}");
+            for mounts in [
+                vec![],
+                vec![ContainerdMount {
+                    fstype: "bind".to_owned(),
+                    source: shared.join("root").display().to_string(),
+                    options: vec!["rbind".to_owned()],
+                    ..ContainerdMount::default()
+                }],
+            ] {
+                let root = mount_root(&mounts, &shared, &shared.join("root")).unwrap();
+                let running = Case::with_tree(root, &["wait"])
+                    .bind(&image.outside(), "/data")
+                    .start();
+                let text = running.proc("mountinfo");
+                assert!(
+                    !text.contains("shared:") && !text.contains("master:"),
+                    "{text}"
+                );
+                assert_eq!(own(), before);
+            }
+        });
+        thread.join().unwrap();
+    });
 }
 
 #[test]

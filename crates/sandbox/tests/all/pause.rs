@@ -40,6 +40,8 @@ fn it_is_small() {
         .unwrap();
     assert!(resident <= 64, "{resident} kB");
     assert_eq!(running.status("Threads"), "1");
+    // Neither what the shim ignores (this process ignores SIGPIPE) nor what skiff-init does.
+    assert_eq!(running.status("SigIgn"), "0000000000000000");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", running.launched.pid))
         .unwrap()
         .count();
