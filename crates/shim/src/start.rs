@@ -191,6 +191,6 @@ mod tests {
             assert_eq!(group(&config).unwrap().as_deref(), expected, "{text}");
         }
         fs::write(&config, "{").unwrap();
-        assert!(group(&config).is_err());
+        group(&config).unwrap_err();
     }
 }

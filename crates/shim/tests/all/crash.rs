@@ -1,0 +1,161 @@
+//! The shim is killed at every stage of a container's life; then containerd calls `delete`.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Containerd, Shim, Spec, eventually, is_alive, reader};
+
+/// What is done before the shim is killed, and the code that `delete` must answer.
+fn crash_after(words: &str, before: impl FnOnce(&Containerd, &Shim) -> Option<u32>, expected: u32) {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::guest("c", words));
+    let shim = containerd.shim("c");
+    let process = before(&containerd, &shim);
+    shim.crash();
+    if let Some(pid) = process {
+        eventually(
+            || !is_alive(pid),
+            || format!("process {pid} outlives its shim"),
+        );
+    }
+    for round in 0..2 {
+        let response = containerd.call_delete("c");
+        assert_eq!(response.exit_status, expected, "{words}, round {round}");
+        assert!(response.exited_at.seconds > 0);
+        containerd.assert_clean();
+    }
+}
+
+#[test]
+fn before_anything_was_created() {
+    crash_after("run", |_, _| None, 137);
+}
+
+#[test]
+fn created() {
+    crash_after(
+        "run",
+        |containerd, shim| Some(shim.create(&containerd.request("c")).unwrap()),
+        137,
+    );
+}
+
+#[test]
+fn running() {
+    crash_after(
+        "run",
+        |containerd, shim| {
+            let pid = shim.create(&containerd.request("c")).unwrap();
+            shim.start("c").unwrap();
+            Some(pid)
+        },
+        137,
+    );
+}
+
+#[test]
+fn ended() {
+    crash_after(
+        "exit 42",
+        |containerd, shim| {
+            let pid = shim.create(&containerd.request("c")).unwrap();
+            shim.start("c").unwrap();
+            shim.wait("c").unwrap();
+            Some(pid)
+        },
+        42,
+    );
+}
+
+#[test]
+fn deleted() {
+    crash_after(
+        "exit 42",
+        |containerd, shim| {
+            shim.create(&containerd.request("c")).unwrap();
+            shim.start("c").unwrap();
+            shim.wait("c").unwrap();
+            shim.delete("c").unwrap();
+            None
+        },
+        42,
+    );
+}
+
+/// The host has written its code and is about to exit: the code is the truth, not the kill.
+#[test]
+fn about_to_end() {
+    crash_after(
+        "almost-exit 9",
+        |containerd, shim| {
+            let output = reader(&containerd.bundle("c").join("out"));
+            let pid = shim.create(&containerd.request("c")).unwrap();
+            shim.start("c").unwrap();
+            let early = containerd.bundle("c").join("exit.early");
+            eventually(
+                || early.metadata().unwrap().len() == 16,
+                || "no early record".to_owned(),
+            );
+            drop(output);
+            Some(pid)
+        },
+        9,
+    );
+}
+
+/// At moments that nobody chose, while calls are under way.
+#[test]
+fn at_any_moment() {
+    for delay in 0..20 {
+        let containerd = Containerd::new();
+        containerd.make(&Spec::guest("c", "exit 42"));
+        let shim = containerd.shim("c");
+        let caller = containerd.connect(&shim.address);
+        let request = containerd.request("c");
+        let life = thread::spawn(move || {
+            let created = caller.create(&request).is_ok();
+            let started = created && caller.start("c").is_ok();
+            (
+                created,
+                started,
+                caller.wait("c").is_ok_and(|exit| exit.exit_status == 42),
+            )
+        });
+        thread::sleep(Duration::from_micros(delay * 700));
+        shim.crash();
+        let (_, started, ended) = life.join().unwrap();
+        let status = containerd.call_delete("c").exit_status;
+        // Nothing lost: who was told 42 hears 42 again. Nothing invented: 42 only of one that ran.
+        assert!(!ended || status == 42, "{delay}");
+        assert!(
+            status == 137 || (status == 42 && (started || !ended)),
+            "{delay}: {status}"
+        );
+        containerd.assert_clean();
+    }
+}
+
+/// containerd calls `delete` for the sandbox alone when the shim of a pod dies.
+#[test]
+fn a_pods_other_containers_leave_nothing() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::pause("pod"));
+    containerd.make(&Spec::guest("one", "run").in_pod("pod"));
+    let shim = containerd.shim("pod");
+    let pids = ["pod", "one"].map(|id| {
+        let pid = shim.create(&containerd.request(id)).unwrap();
+        shim.start(id).unwrap();
+        pid
+    });
+    assert!(!containerd.cgroups().is_empty());
+    shim.crash();
+    for pid in pids {
+        eventually(
+            || !is_alive(pid),
+            || format!("process {pid} outlives its shim"),
+        );
+    }
+    assert_eq!(containerd.call_delete("pod").exit_status, 137);
+    containerd.assert_clean();
+    assert_eq!(containerd.call_delete("one").exit_status, 137);
+}

@@ -1,0 +1,94 @@
+//! Creates that fail: one sentence, the right code, nothing left.
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::ttrpc::Code;
+
+use crate::harness::{Containerd, Spec, refusal};
+
+fn refused(spec: &Spec, change: impl FnOnce(&mut CreateTaskRequest)) -> (Code, String) {
+    let containerd = Containerd::new();
+    containerd.make(spec);
+    let shim = containerd.shim(&spec.id);
+    let mut request = containerd.request(&spec.id);
+    change(&mut request);
+    let (code, sentence) = refusal(shim.create(&request));
+    assert!(!sentence.contains('\n'), "{sentence}");
+    assert!(containerd.cgroups().is_empty());
+    // The id is free again.
+    assert_eq!(refusal(shim.create(&request)), (code, sentence.clone()));
+    assert!(containerd.topics().is_empty());
+    shim.shutdown();
+    (code, sentence)
+}
+
+#[test]
+fn by_the_host() {
+    let (code, sentence) = refused(&Spec::guest("c", "fail"), |_| {});
+    assert_eq!(code, Code::INTERNAL);
+    assert_eq!(
+        sentence,
+        "could not create container c: the guest imports moon#rise, which nothing provides"
+    );
+}
+
+#[test]
+fn a_host_that_dies() {
+    let (_, sentence) = refused(&Spec::guest("c", "die 3"), |_| {});
+    assert_eq!(
+        sentence,
+        "could not create container c: its process ended with code 3 before it was ready"
+    );
+}
+
+#[test]
+fn a_field_that_is_not_supported() {
+    let hooks = r#""hooks":{"prestart":[{"path":"/bin/true"}]},"#.to_owned();
+    let (code, sentence) = refused(
+        &Spec {
+            more: hooks,
+            ..Spec::guest("c", "run")
+        },
+        |_| {},
+    );
+    assert_eq!(code, Code::INVALID_ARGUMENT);
+    assert!(sentence.contains("hooks"), "{sentence}");
+}
+
+#[test]
+fn terminals_and_checkpoints() {
+    let (code, sentence) = refused(&Spec::guest("c", "run"), |request| request.terminal = true);
+    assert_eq!(code, Code::UNIMPLEMENTED);
+    assert!(sentence.contains("terminal"), "{sentence}");
+    let (code, _) = refused(&Spec::guest("c", "run"), |request| {
+        request.checkpoint = "/x".to_owned()
+    });
+    assert_eq!(code, Code::UNIMPLEMENTED);
+}
+
+#[test]
+fn options_and_streams() {
+    let options = Any {
+        type_url: "io.example.Options".to_owned(),
+        ..Any::default()
+    };
+    let (code, sentence) = refused(&Spec::guest("c", "run"), |request| {
+        request.options = MessageField::some(options)
+    });
+    assert_eq!(code, Code::INVALID_ARGUMENT);
+    assert!(sentence.contains("io.example.Options"), "{sentence}");
+    let (code, sentence) = refused(&Spec::guest("c", "run"), |request| {
+        request.stdout = "binary:///bin/sh?a=b".to_owned()
+    });
+    assert_eq!(code, Code::INVALID_ARGUMENT);
+    assert!(sentence.contains("binary:///bin/sh"), "{sentence}");
+}
+
+#[test]
+fn ids_that_are_paths() {
+    let (code, _) = refused(&Spec::guest("c", "run"), |request| {
+        request.id = "../c".to_owned()
+    });
+    assert_eq!(code, Code::INVALID_ARGUMENT);
+}
