@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal};
 
-use super::directory::{children, read, write};
+use super::directory::{children, is_gone, read, write};
 use super::{Cgroup, CgroupError};
 
 /// Rounds of killing without `cgroup.kill`: a process that was being forked is met in the next.
@@ -43,24 +43,17 @@ impl Cgroup {
     pub fn kill(&self) -> Result<(), CgroupError> {
         if let Some(unified) = &self.unified {
             match write(&unified.join("cgroup.kill"), "1") {
-                Ok(()) => {
-                    self.let_go();
-                    return Ok(());
-                }
+                // A cgroup that somebody has frozen dies when it thaws.
+                Ok(()) => return self.set_freezer("THAWED"),
                 // The file is missing in older kernels, and with the whole cgroup.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     return Err(CgroupError::io("kill the processes of", unified)(error));
                 }
             }
         }
-        let freezer = self
-            .directory("freezer")
-            .map(|directory| directory.join("freezer.state"));
         for _ in 0..KILL_ROUNDS {
-            if let Some(freezer) = freezer.as_deref().filter(|file| file.exists()) {
-                write(freezer, "FROZEN").map_err(CgroupError::io("freeze", freezer))?;
-            }
+            self.set_freezer("FROZEN")?;
             let pids = self.pids();
             for pid in pids
                 .iter()
@@ -72,10 +65,7 @@ impl Cgroup {
                     log::debug!("could not kill {pid:?}: {error}");
                 }
             }
-            // A frozen process of v1 takes the signal when it thaws.
-            if let Some(freezer) = freezer.as_deref().filter(|file| file.exists()) {
-                write(freezer, "THAWED").map_err(CgroupError::io("thaw", freezer))?;
-            }
+            self.set_freezer("THAWED")?;
             if pids?.is_empty() {
                 return Ok(());
             }
@@ -84,16 +74,16 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Thaws the cgroup of v1, if it is frozen: a frozen process dies when it thaws.
-    fn let_go(&self) {
+    /// Tells the freezer of v1, if the cgroup has one. A frozen process takes a signal when it thaws.
+    fn set_freezer(&self, state: &'static str) -> Result<(), CgroupError> {
         let Some(freezer) = self.directory("freezer") else {
-            return;
+            return Ok(());
         };
-        match write(&freezer.join("freezer.state"), "THAWED") {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                log::warn!("could not thaw {}: {error}", freezer.display());
+        match write(&freezer.join("freezer.state"), state) {
+            Err(error) if !is_gone(&error) => {
+                Err(CgroupError::io("freeze or thaw", freezer)(error))
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
 
@@ -198,17 +188,19 @@ impl Cgroup {
     }
 }
 
+/// Processes outside of this process' own pid namespace are listed as 0.
+fn visible(pid: &u32) -> bool {
+    *pid != 0
+}
+
 fn collect(path: &Path, pids: &mut Vec<u32>) -> Result<(), CgroupError> {
     let file = path.join("cgroup.procs");
     match read(&file) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
-        // ENODEV: the directory was removed while the file was open.
-        Err(error)
-            if error.kind() == ErrorKind::NotFound
-                || error.raw_os_error() == Some(libc::ENODEV) =>
-        {
-            return Ok(());
-        }
+        Ok(text) => pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<u32>().ok().filter(visible)),
+        ),
+        Err(error) if is_gone(&error) => return Ok(()),
         Err(error) => return Err(CgroupError::io("read", file)(error)),
     }
     children(path)

@@ -36,7 +36,7 @@ pub(super) struct Directory {
 const MADE_BY_US: &str = "trusted.skiff.parent";
 
 /// How often a directory is made again that somebody removed in between, with the container before.
-const MAKE_ATTEMPTS: usize = 20;
+const MAKE_ATTEMPTS: usize = 100;
 
 /// Waits between attempts to remove a cgroup whose last process is just going: 1, 2, 4 … milliseconds.
 const REMOVE_ATTEMPTS: u32 = 10;
@@ -222,13 +222,17 @@ fn make_directories(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
     let mut attempts = 0;
     loop {
         match make_levels(path, &hierarchy.mount, cpuset) {
-            // The directory above was removed with its last container in this moment.
-            Err(error) if error.kind() == ErrorKind::NotFound && attempts < MAKE_ATTEMPTS => {
-                attempts += 1;
-            }
+            // A directory above was removed with its last container in this moment: it is not there, or
+            // a file in it does not answer any more.
+            Err(error) if is_gone(&error) && attempts < MAKE_ATTEMPTS => attempts += 1,
             result => return result,
         }
     }
+}
+
+/// `ENODEV` comes from files of a removed directory that were open by then.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
