@@ -10,8 +10,8 @@
 use std::num::NonZeroUsize;
 
 use wasmtime::{
-    Collector, Config, Inlining, InstanceAllocationStrategy, ModuleVersionStrategy, ProfilingStrategy, Result,
-    WasmBacktraceDetails,
+    Collector, Config, Inlining, InstanceAllocationStrategy, ModuleVersionStrategy,
+    ProfilingStrategy, Result, WasmBacktraceDetails,
 };
 
 /// Name of the engine in executables (`skiff-host-wasmtime`), handlers and cache keys.
@@ -135,6 +135,9 @@ mod tests {
     fn version_names_the_engine_that_is_linked() {
         let manifest = include_str!("../../../Cargo.toml");
         let (version, _) = VERSION.split_once('+').unwrap();
-        assert!(manifest.contains(&format!("wasmtime = {{ version = \"={version}\"")), "{VERSION}");
+        assert!(
+            manifest.contains(&format!("wasmtime = {{ version = \"={version}\"")),
+            "{VERSION}"
+        );
     }
 }

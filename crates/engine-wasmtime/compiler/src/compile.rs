@@ -14,8 +14,11 @@ const STACK: usize = 8 << 20;
 /// # Errors
 /// The module is not valid, or uses a proposal that is switched off.
 pub(crate) fn compile(input: &Input<'_>, threads: u16, wasi_p3: bool) -> Result<Vec<u8>, Failure> {
-    let mut config = skiff_engine_wasmtime::config(wasi_p3).map_err(|error| Failure::Engine(error.into()))?;
-    config.cranelift_opt_level(OptLevel::Speed).parallel_compilation(threads > 1);
+    let mut config =
+        skiff_engine_wasmtime::config(wasi_p3).map_err(|error| Failure::Engine(error.into()))?;
+    config
+        .cranelift_opt_level(OptLevel::Speed)
+        .parallel_compilation(threads > 1);
     if threads > 1 {
         rayon_core::ThreadPoolBuilder::new()
             .num_threads(usize::from(threads))
@@ -50,7 +53,13 @@ mod tests {
     #[test]
     fn invalid_code_is_a_sentence_with_an_offset() {
         let sentence = compiled("(module (func (result i32) i64.const 1))").unwrap_err();
-        assert!(sentence.starts_with("this is not valid WebAssembly: "), "{sentence}");
-        assert!(sentence.contains("type mismatch") && sentence.contains("at offset "), "{sentence}");
+        assert!(
+            sentence.starts_with("this is not valid WebAssembly: "),
+            "{sentence}"
+        );
+        assert!(
+            sentence.contains("type mismatch") && sentence.contains("at offset "),
+            "{sentence}"
+        );
     }
 }

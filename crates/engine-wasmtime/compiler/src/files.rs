@@ -11,12 +11,15 @@ use crate::failure::Failure;
 
 /// The whole of `file`, from its beginning, wherever its position is: others may share it.
 pub(crate) fn read(file: &OwnedFd) -> Result<Vec<u8>, Failure> {
-    let size = rustix::fs::fstat(file).map_err(|error| Failure::Read(error.into()))?.st_size;
+    let size = rustix::fs::fstat(file)
+        .map_err(|error| Failure::Read(error.into()))?
+        .st_size;
     let size = u64::try_from(size).unwrap_or(0);
     if size > LARGEST {
         return Err(Failure::Refused(Refusal::TooLarge));
     }
-    let mut bytes = vec![0; usize::try_from(size).map_err(|_| Failure::Refused(Refusal::TooLarge))?];
+    let mut bytes =
+        vec![0; usize::try_from(size).map_err(|_| Failure::Refused(Refusal::TooLarge))?];
     let mut filled = 0;
     while filled < bytes.len() {
         let offset = u64::try_from(filled).expect("less than the size");
@@ -33,7 +36,10 @@ pub(crate) fn read(file: &OwnedFd) -> Result<Vec<u8>, Failure> {
 
 /// Writes all of `bytes` at the beginning of `file`.
 pub(crate) fn write(file: &OwnedFd, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |source: io::Error| Failure::Write { bytes: bytes.len(), source };
+    let failed = |source: io::Error| Failure::Write {
+        bytes: bytes.len(),
+        source,
+    };
     let mut written = 0;
     while written < bytes.len() {
         let offset = u64::try_from(written).expect("usize fits");
@@ -68,13 +74,24 @@ mod tests {
     fn the_limit_is_known_before_anything_is_read() {
         let file = file();
         rustix::fs::ftruncate(&file, LARGEST + 1).unwrap();
-        assert!(matches!(read(&file), Err(Failure::Refused(Refusal::TooLarge))));
+        assert!(matches!(
+            read(&file),
+            Err(Failure::Refused(Refusal::TooLarge))
+        ));
     }
 
     #[test]
     fn a_full_disk_is_a_sentence() {
-        let full = rustix::fs::open("/dev/full", rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty()).unwrap();
+        let full = rustix::fs::open(
+            "/dev/full",
+            rustix::fs::OFlags::WRONLY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
         let sentence = crate::failure::chain(&write(&full, b"abc").unwrap_err());
-        assert!(sentence.starts_with("could not write 3 bytes of compiled code: No space left"), "{sentence}");
+        assert!(
+            sentence.starts_with("could not write 3 bytes of compiled code: No space left"),
+            "{sentence}"
+        );
     }
 }

@@ -23,11 +23,17 @@ pub(crate) struct Input<'a> {
 /// They are nothing that is compiled: native code above all, as itself or inside a module.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Input<'_>, Failure> {
     if let Some(kind) = binary(bytes)? {
-        return Ok(Input { kind, wasm: Cow::Borrowed(bytes) });
+        return Ok(Input {
+            kind,
+            wasm: Cow::Borrowed(bytes),
+        });
     }
     let wasm = wat::parse_bytes(bytes).map_err(Failure::Text)?.into_owned();
     let kind = binary(&wasm)?.ok_or(Failure::TextInText)?;
-    Ok(Input { kind, wasm: Cow::Owned(wasm) })
+    Ok(Input {
+        kind,
+        wasm: Cow::Owned(wasm),
+    })
 }
 
 /// `None` for text.
@@ -51,7 +57,10 @@ mod tests {
     #[test]
     fn modules_components_and_their_text() {
         assert_eq!(parse(b"(module)").unwrap().kind, CodeKind::Module);
-        assert_eq!(parse(b"\n  ;; comment\n(component)").unwrap().kind, CodeKind::Component);
+        assert_eq!(
+            parse(b"\n  ;; comment\n(component)").unwrap().kind,
+            CodeKind::Component
+        );
         let wasm = wat::parse_str("(module (func (export \"_start\")))").unwrap();
         assert_eq!(parse(&wasm).unwrap().wasm, wasm);
     }
@@ -63,7 +72,10 @@ mod tests {
             (b"\x7fELF\x02\x01\x01", "native code (an ELF file)"),
             (b"\xff\x00random", "neither WebAssembly nor its text format"),
             (b"hello world", "neither WebAssembly nor its text format"),
-            (b"(module (func (export \"x\") i32.bogus))", "unknown operator"),
+            (
+                b"(module (func (export \"x\") i32.bogus))",
+                "unknown operator",
+            ),
         ];
         for (bytes, expected) in cases {
             let sentence = refusal(bytes);

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     let control = match ChildControl::inherited() {
         Ok(control) => control,
         Err(error) => {
-            complain(&format!("skiff-compile-wasmtime is started by a Skiff shim, not by hand: {}", chain(&error)));
+            complain(&format!(
+                "skiff-compile-wasmtime is started by a Skiff shim, not by hand: {}",
+                chain(&error)
+            ));
             return ExitCode::FAILURE;
         }
     };
@@ -58,8 +61,13 @@ fn work() -> Result<Report, Failure> {
     let code = compile::compile(&module, order.threads, order.wasi_p3)?;
     let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     files::write(&output, &code)?;
-    let compiled = Compiled { kind: module.kind, milliseconds };
-    Ok(Report::Done(postcard::to_stdvec(&compiled).map_err(Failure::Encode)?))
+    let compiled = Compiled {
+        kind: module.kind,
+        milliseconds,
+    };
+    Ok(Report::Done(
+        postcard::to_stdvec(&compiled).map_err(Failure::Encode)?,
+    ))
 }
 
 /// For the shim's log.

@@ -26,11 +26,20 @@ const HELPERS: usize = 4;
 /// # Errors
 /// No more descriptors.
 pub(crate) fn event_loop() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().max_blocking_threads(HELPERS).build()
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(HELPERS)
+        .build()
 }
 
 /// Runs the guest to its end.
-pub(crate) fn run(runtime: &Runtime, engine: &Engine, linked: Linked, guest: &Guest, stdio: &Stdio) -> u8 {
+pub(crate) fn run(
+    runtime: &Runtime,
+    engine: &Engine,
+    linked: Linked,
+    guest: &Guest,
+    stdio: &Stdio,
+) -> u8 {
     let result = runtime.block_on(async {
         let mut wasi = wasi(guest, stdio)?;
         match linked {
@@ -104,39 +113,59 @@ fn wasi(guest: &Guest, stdio: &Stdio) -> wasmtime::Result<WasiCtxBuilder> {
 async fn run_module(engine: &Engine, module: LinkedModule, ctx: WasiP1Ctx) -> wasmtime::Result<u8> {
     let mut store = Store::new(engine, ctx);
     let instance = module.pre.instantiate_async(&mut store).await?;
-    for name in module.initialize.into_iter().chain([module.function.as_str()]) {
+    for name in module
+        .initialize
+        .into_iter()
+        .chain([module.function.as_str()])
+    {
         // Checked when it was linked.
-        let Some(function) = instance.get_func(&mut store, name) else { continue };
+        let Some(function) = instance.get_func(&mut store, name) else {
+            continue;
+        };
         let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
         function.call_async(&mut store, &[], &mut results).await?;
     }
     Ok(0)
 }
 
-async fn run_component(engine: &Engine, component: LinkedComponent, state: State) -> wasmtime::Result<u8> {
+async fn run_component(
+    engine: &Engine,
+    component: LinkedComponent,
+    state: State,
+) -> wasmtime::Result<u8> {
     let mut store = Store::new(engine, state);
     match component.entry {
         Entry::Run(export) => {
             let instance = component.pre.instantiate_async(&mut store).await?;
             let run = instance.get_export_index(&mut store, None, &export);
             let run = run.and_then(|run| instance.get_export_index(&mut store, Some(&run), "run"));
-            let run = run.ok_or_else(|| wasmtime::format_err!("the exported {export} has no function run"))?;
+            let run = run.ok_or_else(|| {
+                wasmtime::format_err!("the exported {export} has no function run")
+            })?;
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, &run)?;
             let (result,) = run.call_async(&mut store, ()).await?;
             Ok(u8::from(result.is_err()))
         }
         Entry::RunP3 => {
-            let command = CommandPre::new(component.pre)?.instantiate_async(&mut store).await?;
-            let result = store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await??;
+            let command = CommandPre::new(component.pre)?
+                .instantiate_async(&mut store)
+                .await?;
+            let result = store
+                .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+                .await??;
             Ok(u8::from(result.is_err()))
         }
         Entry::Function(name) => {
             let instance = component.pre.instantiate_async(&mut store).await?;
             let function = instance.get_func(&mut store, &name);
-            let function = function.ok_or_else(|| wasmtime::format_err!("there is no function {name} any more"))?;
+            let function = function
+                .ok_or_else(|| wasmtime::format_err!("there is no function {name} any more"))?;
             let mut results = vec![ComponentVal::Bool(false); function.ty(&store).results().len()];
             function.call_async(&mut store, &[], &mut results).await?;
-            Ok(u8::from(matches!(results.first(), Some(ComponentVal::Result(Err(_))))))
+            Ok(u8::from(matches!(
+                results.first(),
+                Some(ComponentVal::Result(Err(_)))
+            )))
         }
     }
 }
@@ -145,7 +174,10 @@ async fn run_component(engine: &Engine, component: LinkedComponent, state: State
 fn obituary(guest: &str, error: &wasmtime::Error) -> String {
     let mut text = match error.downcast_ref::<Trap>() {
         Some(trap) => format!("skiff: {guest} trapped: {trap}"),
-        None => format!("skiff: {guest} was ended by an error of the engine: {}", chain(error.as_ref())),
+        None => format!(
+            "skiff: {guest} was ended by an error of the engine: {}",
+            chain(error.as_ref())
+        ),
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         text.push('\n');

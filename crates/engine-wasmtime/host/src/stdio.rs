@@ -34,12 +34,20 @@ pub(crate) struct Input {
 impl Input {
     /// Reads from `fd`.
     pub(crate) fn new(fd: Fd) -> Self {
-        Self { fd, terminal: rustix::termios::isatty(fd), waiting: None }
+        Self {
+            fd,
+            terminal: rustix::termios::isatty(fd),
+            waiting: None,
+        }
     }
 
     /// The same input once more.
     pub(crate) fn again(&self) -> Self {
-        Self { fd: self.fd, terminal: self.terminal, waiting: None }
+        Self {
+            fd: self.fd,
+            terminal: self.terminal,
+            waiting: None,
+        }
     }
 
     /// The next bytes, none at the end of the input, `None` if there is nothing to read yet.
@@ -74,7 +82,10 @@ impl Input {
 /// Whether `fd` is ready for `events`, has ended or failed. With `wait`, waits until then.
 fn is_ready(fd: Fd, events: PollFlags, wait: bool) -> io::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, events)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     loop {
         match poll(&mut fds, if wait { None } else { Some(&now) }) {
             Ok(ready) => return Ok(ready > 0),
@@ -139,13 +150,19 @@ impl InputStream for Input {
 }
 
 impl AsyncRead for Input {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             if let Some(length) = self.read_now(buffer.initialize_unfilled())? {
                 buffer.advance(length);
                 return Poll::Ready(Ok(()));
             }
-            let Some(waiting) = self.registered()? else { continue };
+            let Some(waiting) = self.registered()? else {
+                continue;
+            };
             match waiting.poll_read_ready(context)? {
                 Poll::Ready(mut guard) => guard.clear_ready(),
                 Poll::Pending => return Poll::Pending,
@@ -164,7 +181,10 @@ pub(crate) struct Output {
 impl Output {
     /// Writes to `fd`.
     pub(crate) fn new(fd: Fd) -> Self {
-        Self { fd, terminal: rustix::termios::isatty(fd) }
+        Self {
+            fd,
+            terminal: rustix::termios::isatty(fd),
+        }
     }
 
     /// Writes everything, waiting for the reader where necessary.
@@ -207,7 +227,8 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.write_all(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
+        self.write_all(&bytes)
+            .map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -220,7 +241,11 @@ impl OutputStream for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Poll::Ready(self.write_all(bytes).map(|()| bytes.len()))
     }
 

@@ -30,9 +30,15 @@ pub(crate) struct ConfineError {
 pub(crate) fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
     let failed = |step| move |source| ConfineError { step, source };
     // Both filters demand it of processes without privileges. Nothing is executed from here on anyway.
-    rustix::thread::set_no_new_privs(true).map_err(io::Error::from).map_err(failed("give up gaining privileges"))?;
-    let landlock = landlock::restrict_to_root().map_err(failed("restrict the guest to its files by Landlock"))?;
-    let filter = SeccompFilter { program: program::assemble(&syscalls::actions(kind)), flags: 0 };
+    rustix::thread::set_no_new_privs(true)
+        .map_err(io::Error::from)
+        .map_err(failed("give up gaining privileges"))?;
+    let landlock = landlock::restrict_to_root()
+        .map_err(failed("restrict the guest to its files by Landlock"))?;
+    let filter = SeccompFilter {
+        program: program::assemble(&syscalls::actions(kind)),
+        flags: 0,
+    };
     skiff_sandbox::sys::seccomp::load(&filter)
         .map_err(failed("load the engine's own seccomp filter; the container's seccomp profile must allow seccomp(2)"))?;
     Ok(landlock)

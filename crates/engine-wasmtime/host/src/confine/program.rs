@@ -32,11 +32,21 @@ struct Instruction {
 }
 
 const fn plain(code: u16, value: u32) -> Instruction {
-    Instruction { code, if_true: 0, if_false: 0, value }
+    Instruction {
+        code,
+        if_true: 0,
+        if_false: 0,
+        value,
+    }
 }
 
 const fn branch(code: u16, value: u32, if_true: u8, if_false: u8) -> Instruction {
-    Instruction { code, if_true, if_false, value }
+    Instruction {
+        code,
+        if_true,
+        if_false,
+        value,
+    }
 }
 
 fn returns(action: Action) -> Instruction {
@@ -95,7 +105,10 @@ fn search(rules: &[Rule]) -> Vec<Instruction> {
             // Conditional jumps reach 255 instructions far, the other kind anywhere.
             let mut block = vec![
                 branch(JUMP_IF_AT_LEAST, number(&upper[0]), 0, 1),
-                plain(JUMP, u32::try_from(lower_block.len()).expect("programs are short")),
+                plain(
+                    JUMP,
+                    u32::try_from(lower_block.len()).expect("programs are short"),
+                ),
             ];
             block.extend(lower_block);
             block.extend(search(upper));
@@ -110,7 +123,12 @@ fn number(rule: &Rule) -> u32 {
 
 fn decide(rule: &Rule) -> Vec<Instruction> {
     let mut block = Vec::new();
-    for Check { argument, mask, values } in rule.checks {
+    for Check {
+        argument,
+        mask,
+        values,
+    } in rule.checks
+    {
         // The low half comes first on the machines that Skiff runs on.
         block.push(plain(LOAD, ARGUMENTS + u32::from(*argument) * 8));
         block.push(plain(AND, *mask));
@@ -123,7 +141,11 @@ fn decide(rule: &Rule) -> Vec<Instruction> {
         }
         block.push(returns(rule.otherwise));
     }
-    block.push(returns(if rule.checks.is_empty() { rule.otherwise } else { Action::Allow }));
+    block.push(returns(if rule.checks.is_empty() {
+        rule.otherwise
+    } else {
+        Action::Allow
+    }));
     block
 }
 
@@ -163,15 +185,37 @@ mod tests {
         }
     }
 
-    const CHECKS: &[Check] =
-        &[Check { argument: 0, mask: u32::MAX, values: &[2, 10] }, Check { argument: 1, mask: 0xf, values: &[1, 2] }];
+    const CHECKS: &[Check] = &[
+        Check {
+            argument: 0,
+            mask: u32::MAX,
+            values: &[2, 10],
+        },
+        Check {
+            argument: 1,
+            mask: 0xf,
+            values: &[1, 2],
+        },
+    ];
 
     fn rules() -> Vec<Rule> {
-        let checked = |call| Rule { call, checks: CHECKS, otherwise: Action::Fail(13) };
-        let plain = |call| Rule { call, checks: &[], otherwise: Action::Allow };
+        let checked = |call| Rule {
+            call,
+            checks: CHECKS,
+            otherwise: Action::Fail(13),
+        };
+        let plain = |call| Rule {
+            call,
+            checks: &[],
+            otherwise: Action::Allow,
+        };
         let mut rules: Vec<Rule> = (0..400).step_by(2).map(plain).collect();
         rules[20] = checked(40);
-        rules[100] = Rule { call: 200, checks: &[], otherwise: Action::Kill };
+        rules[100] = Rule {
+            call: 200,
+            checks: &[],
+            otherwise: Action::Kill,
+        };
         rules
     }
 
@@ -193,7 +237,8 @@ mod tests {
     #[test]
     fn arguments_are_checked_together() {
         let program = assemble(&rules());
-        let answer = |first, second| interpret(&program, THIS_ARCHITECTURE, 40, [first, second, 0, 0, 0, 0]);
+        let answer =
+            |first, second| interpret(&program, THIS_ARCHITECTURE, 40, [first, second, 0, 0, 0, 0]);
         for (first, second) in [(2, 1), (10, 2), (2, 0x80802)] {
             assert_eq!(answer(first, second), 0x7fff_0000, "{first} {second}");
         }
@@ -206,6 +251,9 @@ mod tests {
     fn other_architectures_and_x32_are_killed() {
         let program = assemble(&rules());
         assert_eq!(interpret(&program, 0x4000_0003, 2, [0; 6]), 0x8000_0000);
-        assert_eq!(interpret(&program, THIS_ARCHITECTURE, X32 + 2, [0; 6]), 0x8000_0000);
+        assert_eq!(
+            interpret(&program, THIS_ARCHITECTURE, X32 + 2, [0; 6]),
+            0x8000_0000
+        );
     }
 }

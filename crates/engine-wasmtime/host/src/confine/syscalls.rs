@@ -37,54 +37,120 @@ struct Allowed {
     call: c_long,
     checks: &'static [Check],
     otherwise: Action,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the reader, and for the test that demands one"))]
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "for the reader, and for the test that demands one"
+        )
+    )]
     reason: &'static str,
 }
 
 const fn allow(call: c_long, reason: &'static str) -> Allowed {
-    Allowed { call, checks: &[], otherwise: Action::Allow, reason }
+    Allowed {
+        call,
+        checks: &[],
+        otherwise: Action::Allow,
+        reason,
+    }
 }
 
-const fn allow_if(call: c_long, checks: &'static [Check], otherwise: Action, reason: &'static str) -> Allowed {
-    Allowed { call, checks, otherwise, reason }
+const fn allow_if(
+    call: c_long,
+    checks: &'static [Check],
+    otherwise: Action,
+    reason: &'static str,
+) -> Allowed {
+    Allowed {
+        call,
+        checks,
+        otherwise,
+        reason,
+    }
 }
 
 const REFUSED: Action = Action::Fail(libc::EPERM);
 
 /// `prot` is the third argument of both calls. Compiled code was made executable before the filter is loaded.
-const NOT_EXECUTABLE: &[Check] = &[Check { argument: 2, mask: 4, values: &[0] }];
+const NOT_EXECUTABLE: &[Check] = &[Check {
+    argument: 2,
+    mask: 4,
+    values: &[0],
+}];
 /// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
-const PLAIN_FCNTL: &[Check] = &[Check { argument: 1, mask: u32::MAX, values: &[0, 1, 2, 3, 4, 1030] }];
+const PLAIN_FCNTL: &[Check] = &[Check {
+    argument: 1,
+    mask: u32::MAX,
+    values: &[0, 1, 2, 3, 4, 1030],
+}];
 /// `FIONREAD`, `FIONBIO`.
-const PLAIN_IOCTL: &[Check] = &[Check { argument: 1, mask: u32::MAX, values: &[0x541b, 0x5421] }];
-const ABORT: &[Check] = &[Check { argument: 2, mask: u32::MAX, values: &[6] }];
+const PLAIN_IOCTL: &[Check] = &[Check {
+    argument: 1,
+    mask: u32::MAX,
+    values: &[0x541b, 0x5421],
+}];
+const ABORT: &[Check] = &[Check {
+    argument: 2,
+    mask: u32::MAX,
+    values: &[6],
+}];
 /// `CLONE_VM` and `CLONE_THREAD` are set, nothing with `CLONE_NEW` in its name is.
-const THREAD: &[Check] = &[Check { argument: 0, mask: 0x7e03_0100 | 0x80, values: &[0x0001_0100] }];
+const THREAD: &[Check] = &[Check {
+    argument: 0,
+    mask: 0x7e03_0100 | 0x80,
+    values: &[0x0001_0100],
+}];
 /// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
 const INTERNET: &[Check] = &[
-    Check { argument: 0, mask: u32::MAX, values: &[2, 10] },
-    Check { argument: 1, mask: 0xf, values: &[1, 2] },
+    Check {
+        argument: 0,
+        mask: u32::MAX,
+        values: &[2, 10],
+    },
+    Check {
+        argument: 1,
+        mask: 0xf,
+        values: &[1, 2],
+    },
 ];
 
 /// For every guest.
 const ALWAYS: &[Allowed] = &[
     // Files and streams.
     allow(libc::SYS_read, "standard input"),
-    allow(libc::SYS_write, "standard output and error, messages of the host"),
-    allow(libc::SYS_pread64, "reading files; guests keep their own positions"),
+    allow(
+        libc::SYS_write,
+        "standard output and error, messages of the host",
+    ),
+    allow(
+        libc::SYS_pread64,
+        "reading files; guests keep their own positions",
+    ),
     allow(libc::SYS_pwrite64, "writing files, the exit record"),
     allow(libc::SYS_writev, "files opened for appending"),
     allow(libc::SYS_openat, "parts of paths, directories"),
-    allow(libc::SYS_openat2, "every open of a guest, kept beneath its directory by the kernel"),
+    allow(
+        libc::SYS_openat2,
+        "every open of a guest, kept beneath its directory by the kernel",
+    ),
     allow(libc::SYS_close, "files"),
-    allow_if(libc::SYS_fcntl, PLAIN_FCNTL, REFUSED, "flags of open files, second descriptors of them"),
+    allow_if(
+        libc::SYS_fcntl,
+        PLAIN_FCNTL,
+        REFUSED,
+        "flags of open files, second descriptors of them",
+    ),
     allow(libc::SYS_fstat, "files"),
     allow(libc::SYS_statx, "files"),
     allow(libc::SYS_newfstatat, "files"),
     allow(libc::SYS_getdents64, "reading directories"),
     allow(libc::SYS_lseek, "rewinding directories, the end of files"),
     allow(libc::SYS_mkdirat, "path_create_directory"),
-    allow(libc::SYS_unlinkat, "path_unlink_file, path_remove_directory"),
+    allow(
+        libc::SYS_unlinkat,
+        "path_unlink_file, path_remove_directory",
+    ),
     allow(libc::SYS_renameat, "path_rename"),
     allow(libc::SYS_linkat, "path_link"),
     allow(libc::SYS_symlinkat, "path_symlink"),
@@ -95,10 +161,25 @@ const ALWAYS: &[Allowed] = &[
     allow(libc::SYS_fsync, "fd_sync"),
     allow(libc::SYS_fdatasync, "fd_datasync"),
     allow(libc::SYS_utimensat, "times of files"),
-    allow_if(libc::SYS_ioctl, PLAIN_IOCTL, Action::Fail(libc::ENOTTY), "bytes waiting in a stream"),
+    allow_if(
+        libc::SYS_ioctl,
+        PLAIN_IOCTL,
+        Action::Fail(libc::ENOTTY),
+        "bytes waiting in a stream",
+    ),
     // Memory.
-    allow_if(libc::SYS_mmap, NOT_EXECUTABLE, Action::Kill, "linear memories, stacks, the allocator"),
-    allow_if(libc::SYS_mprotect, NOT_EXECUTABLE, Action::Kill, "growing linear memories, guard pages"),
+    allow_if(
+        libc::SYS_mmap,
+        NOT_EXECUTABLE,
+        Action::Kill,
+        "linear memories, stacks, the allocator",
+    ),
+    allow_if(
+        libc::SYS_mprotect,
+        NOT_EXECUTABLE,
+        Action::Kill,
+        "growing linear memories, guard pages",
+    ),
     allow(libc::SYS_munmap, "memory"),
     allow(libc::SYS_mremap, "memories that move, the allocator"),
     allow(libc::SYS_madvise, "giving memory back"),
@@ -115,8 +196,14 @@ const ALWAYS: &[Allowed] = &[
     // Signals and the end.
     allow(libc::SYS_rt_sigreturn, "after a trap's signal"),
     allow(libc::SYS_rt_sigprocmask, "around traps, abort"),
-    allow(libc::SYS_sigaltstack, "the stack on which signals are handled"),
-    allow(libc::SYS_restart_syscall, "sleeps that a signal interrupted"),
+    allow(
+        libc::SYS_sigaltstack,
+        "the stack on which signals are handled",
+    ),
+    allow(
+        libc::SYS_restart_syscall,
+        "sleeps that a signal interrupted",
+    ),
     allow(libc::SYS_getpid, "who sent SIGPIPE, abort"),
     allow(libc::SYS_gettid, "abort"),
     allow_if(libc::SYS_tgkill, ABORT, REFUSED, "abort"),
@@ -134,7 +221,12 @@ const ALWAYS_HERE: &[Allowed] = &[];
 
 /// For components, which have sockets and, where they wait for files and sockets together, helper threads.
 const COMPONENT: &[Allowed] = &[
-    allow_if(libc::SYS_socket, INTERNET, REFUSED, "wasi:sockets, name servers"),
+    allow_if(
+        libc::SYS_socket,
+        INTERNET,
+        REFUSED,
+        "wasi:sockets, name servers",
+    ),
     allow(libc::SYS_bind, "wasi:sockets"),
     allow(libc::SYS_connect, "wasi:sockets"),
     allow(libc::SYS_listen, "wasi:sockets"),
@@ -146,9 +238,19 @@ const COMPONENT: &[Allowed] = &[
     allow(libc::SYS_sendto, "wasi:sockets"),
     allow(libc::SYS_recvfrom, "wasi:sockets"),
     allow(libc::SYS_shutdown, "wasi:sockets"),
-    allow_if(libc::SYS_clone, THREAD, Action::Kill, "helper threads for reads and writes that may block"),
+    allow_if(
+        libc::SYS_clone,
+        THREAD,
+        Action::Kill,
+        "helper threads for reads and writes that may block",
+    ),
     // Its flags lie in memory, out of the filter's sight. libc falls back to clone.
-    allow_if(libc::SYS_clone3, NOTHING, Action::Fail(libc::ENOSYS), "threads: answers that there is no such call"),
+    allow_if(
+        libc::SYS_clone3,
+        NOTHING,
+        Action::Fail(libc::ENOSYS),
+        "threads: answers that there is no such call",
+    ),
     allow(libc::SYS_set_robust_list, "threads"),
     allow(libc::SYS_rseq, "threads"),
     allow(libc::SYS_prctl, "names of threads"),
@@ -156,7 +258,11 @@ const COMPONENT: &[Allowed] = &[
 ];
 
 /// Never true: an argument without any bits is not 1.
-const NOTHING: &[Check] = &[Check { argument: 0, mask: 0, values: &[1] }];
+const NOTHING: &[Check] = &[Check {
+    argument: 0,
+    mask: 0,
+    values: &[1],
+}];
 
 /// Calls that mean that the host has been taken over.
 const NEVER: &[c_long] = &[
@@ -208,8 +314,23 @@ pub(super) fn actions(kind: CodeKind) -> Vec<Rule> {
     };
     let allowed = ALWAYS.iter().chain(ALWAYS_HERE).chain(more);
     let mut rules: Vec<Rule> = allowed
-        .map(|Allowed { call, checks, otherwise, .. }| Rule { call: *call, checks, otherwise: *otherwise })
-        .chain(NEVER.iter().map(|call| Rule { call: *call, checks: &[], otherwise: Action::Kill }))
+        .map(
+            |Allowed {
+                 call,
+                 checks,
+                 otherwise,
+                 ..
+             }| Rule {
+                call: *call,
+                checks,
+                otherwise: *otherwise,
+            },
+        )
+        .chain(NEVER.iter().map(|call| Rule {
+            call: *call,
+            checks: &[],
+            otherwise: Action::Kill,
+        }))
         .collect();
     rules.sort_unstable_by_key(|rule| rule.call);
     rules
@@ -223,16 +344,34 @@ mod tests {
     fn every_call_has_one_rule_and_a_reason() {
         for kind in [CodeKind::Module, CodeKind::Component] {
             let rules = actions(kind);
-            assert!(rules.is_sorted_by(|one, next| one.call < next.call), "a call has two rules: {rules:?}");
+            assert!(
+                rules.is_sorted_by(|one, next| one.call < next.call),
+                "a call has two rules: {rules:?}"
+            );
         }
-        assert!(ALWAYS.iter().chain(ALWAYS_HERE).chain(COMPONENT).all(|allowed| !allowed.reason.is_empty()));
+        assert!(
+            ALWAYS
+                .iter()
+                .chain(ALWAYS_HERE)
+                .chain(COMPONENT)
+                .all(|allowed| !allowed.reason.is_empty())
+        );
     }
 
     #[test]
     fn few_calls_are_allowed() {
-        let count = |kind| actions(kind).iter().filter(|rule| rule.otherwise == Action::Allow || !rule.checks.is_empty()).count();
+        let count = |kind| {
+            actions(kind)
+                .iter()
+                .filter(|rule| rule.otherwise == Action::Allow || !rule.checks.is_empty())
+                .count()
+        };
         // clone3 is among the component's and never allowed.
         assert!(count(CodeKind::Module) <= 52, "{}", count(CodeKind::Module));
-        assert!(count(CodeKind::Component) <= 70, "{}", count(CodeKind::Component));
+        assert!(
+            count(CodeKind::Component) <= 70,
+            "{}",
+            count(CodeKind::Component)
+        );
     }
 }

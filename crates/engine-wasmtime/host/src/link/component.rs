@@ -46,25 +46,63 @@ impl HasData for Io {
 
 /// WASI 0.2, all minor versions of which are one.
 const P2: &[(&str, Add)] = &[
-    ("wasi:io/error", |l| io::error::add_to_linker::<State, Io>(l, |state| state.ctx().table)),
-    ("wasi:io/poll", |l| io::poll::add_to_linker::<State, Io>(l, |state| state.ctx().table)),
-    ("wasi:io/streams", |l| io::streams::add_to_linker::<State, Io>(l, |state| state.ctx().table)),
-    ("wasi:cli/environment", |l| cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/exit", |l| cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/stdin", |l| cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/stdout", |l| cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/stderr", |l| cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/terminal-input", |l| cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/terminal-output", |l| cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/terminal-stdin", |l| cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/terminal-stdout", |l| cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:cli/terminal-stderr", |l| cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)),
-    ("wasi:clocks/wall-clock", |l| clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)),
-    ("wasi:clocks/monotonic-clock", |l| clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)),
-    ("wasi:filesystem/types", |l| filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)),
-    ("wasi:filesystem/preopens", |l| filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)),
-    ("wasi:random/random", |l| random::random::add_to_linker::<State, WasiRandom>(l, |state| state.ctx.random())),
-    ("wasi:random/insecure", |l| random::insecure::add_to_linker::<State, WasiRandom>(l, |state| state.ctx.random())),
+    ("wasi:io/error", |l| {
+        io::error::add_to_linker::<State, Io>(l, |state| state.ctx().table)
+    }),
+    ("wasi:io/poll", |l| {
+        io::poll::add_to_linker::<State, Io>(l, |state| state.ctx().table)
+    }),
+    ("wasi:io/streams", |l| {
+        io::streams::add_to_linker::<State, Io>(l, |state| state.ctx().table)
+    }),
+    ("wasi:cli/environment", |l| {
+        cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/exit", |l| {
+        cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/stdin", |l| {
+        cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/stdout", |l| {
+        cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/stderr", |l| {
+        cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/terminal-input", |l| {
+        cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/terminal-output", |l| {
+        cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/terminal-stdin", |l| {
+        cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/terminal-stdout", |l| {
+        cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:cli/terminal-stderr", |l| {
+        cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+    }),
+    ("wasi:clocks/wall-clock", |l| {
+        clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)
+    }),
+    ("wasi:clocks/monotonic-clock", |l| {
+        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)
+    }),
+    ("wasi:filesystem/types", |l| {
+        filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)
+    }),
+    ("wasi:filesystem/preopens", |l| {
+        filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)
+    }),
+    ("wasi:random/random", |l| {
+        random::random::add_to_linker::<State, WasiRandom>(l, |state| state.ctx.random())
+    }),
+    ("wasi:random/insecure", |l| {
+        random::insecure::add_to_linker::<State, WasiRandom>(l, |state| state.ctx.random())
+    }),
     ("wasi:random/insecure-seed", |l| {
         random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |state| state.ctx.random())
     }),
@@ -76,11 +114,15 @@ const P2: &[(&str, Add)] = &[
         sockets::instance_network::add_to_linker::<State, WasiSockets>(l, State::sockets)
     }),
     ("wasi:sockets/ip-name-lookup", names::add_p2),
-    ("wasi:sockets/tcp", |l| sockets::tcp::add_to_linker::<State, WasiSockets>(l, State::sockets)),
+    ("wasi:sockets/tcp", |l| {
+        sockets::tcp::add_to_linker::<State, WasiSockets>(l, State::sockets)
+    }),
     ("wasi:sockets/tcp-create-socket", |l| {
         sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)
     }),
-    ("wasi:sockets/udp", |l| sockets::udp::add_to_linker::<State, WasiSockets>(l, State::sockets)),
+    ("wasi:sockets/udp", |l| {
+        sockets::udp::add_to_linker::<State, WasiSockets>(l, State::sockets)
+    }),
     ("wasi:sockets/udp-create-socket", |l| {
         sockets::udp_create_socket::add_to_linker::<State, WasiSockets>(l, State::sockets)
     }),
@@ -93,10 +135,16 @@ const P3: &[(&str, Add)] = &[
     ("wasi:filesystem/", |l| p3::filesystem::add_to_linker(l)),
     ("wasi:random/", |l| p3::random::add_to_linker(l)),
     ("wasi:sockets/ip-name-lookup", names::add_p3),
-    ("wasi:sockets/types", |l| p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(l, State::sockets)),
+    ("wasi:sockets/types", |l| {
+        p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(l, State::sockets)
+    }),
 ];
 
-pub(super) fn link(engine: &Engine, component: &Component, guest: &Guest) -> Result<LinkedComponent, LinkError> {
+pub(super) fn link(
+    engine: &Engine,
+    component: &Component,
+    guest: &Guest,
+) -> Result<LinkedComponent, LinkError> {
     let entry = entry(engine, component, guest)?;
     let mut linker: Linker<State> = Linker::new(engine);
     let mut added: Vec<&str> = Vec::new();
@@ -110,12 +158,19 @@ pub(super) fn link(engine: &Engine, component: &Component, guest: &Guest) -> Res
             // Types alone need nobody to provide them.
             None => {
                 if let Some(item) = needed(engine, &import.ty) {
-                    return Err(imports::unknown(&guest.name, name, &item, guest.options.wasi_p3));
+                    return Err(imports::unknown(
+                        &guest.name,
+                        name,
+                        &item,
+                        guest.options.wasi_p3,
+                    ));
                 }
             }
         }
     }
-    let pre = linker.instantiate_pre(component).map_err(|error| link_error(guest, error))?;
+    let pre = linker
+        .instantiate_pre(component)
+        .map_err(|error| link_error(guest, error))?;
     Ok(LinkedComponent { pre, entry })
 }
 
@@ -126,10 +181,16 @@ fn provider(name: &str, wasi_p3: bool) -> Option<(&'static &'static str, Add)> {
         return None;
     }
     if version.starts_with("0.2.") {
-        return P2.iter().find(|(key, _)| *key == interface).map(|(key, add)| (key, *add));
+        return P2
+            .iter()
+            .find(|(key, _)| *key == interface)
+            .map(|(key, add)| (key, *add));
     }
     if version.starts_with("0.3.") && wasi_p3 {
-        return P3.iter().find(|(key, _)| interface.starts_with(key)).map(|(key, add)| (key, *add));
+        return P3
+            .iter()
+            .find(|(key, _)| interface.starts_with(key))
+            .map(|(key, add)| (key, *add));
     }
     None
 }
@@ -152,7 +213,9 @@ fn entry(engine: &Engine, component: &Component, guest: &Guest) -> Result<Entry,
         return default_entry(engine, component, guest);
     };
     match exports.get_export(engine, function).map(|export| export.ty) {
-        Some(ComponentItem::ComponentFunc(kind)) if kind.params().len() == 0 => Ok(Entry::Function(function.clone())),
+        Some(ComponentItem::ComponentFunc(kind)) if kind.params().len() == 0 => {
+            Ok(Entry::Function(function.clone()))
+        }
         Some(ComponentItem::ComponentFunc(kind)) => Err(LinkError::Parameters {
             guest: guest.name.clone(),
             function: function.clone(),
@@ -162,21 +225,32 @@ fn entry(engine: &Engine, component: &Component, guest: &Guest) -> Result<Entry,
     }
 }
 
-fn default_entry(engine: &Engine, component: &Component, guest: &Guest) -> Result<Entry, LinkError> {
+fn default_entry(
+    engine: &Engine,
+    component: &Component,
+    guest: &Guest,
+) -> Result<Entry, LinkError> {
     let exports = component.component_type();
     let mut http = false;
     for (name, _) in exports.exports(engine) {
         match name.split_once('@') {
-            Some(("wasi:cli/run", version)) if version.starts_with("0.2.") && !version.contains('-') => {
+            Some(("wasi:cli/run", version))
+                if version.starts_with("0.2.") && !version.contains('-') =>
+            {
                 return Ok(Entry::Run(name.to_owned()));
             }
-            Some(("wasi:cli/run", version)) if version.starts_with("0.3.") && guest.options.wasi_p3 => {
+            Some(("wasi:cli/run", version))
+                if version.starts_with("0.3.") && guest.options.wasi_p3 =>
+            {
                 return Ok(Entry::RunP3);
             }
             Some(("wasi:cli/run", version)) if version.starts_with("0.3.") => {
                 return Err(imports::unknown(&guest.name, name, "run", false));
             }
-            Some((interface, _)) => http |= interface == "wasi:http/incoming-handler" || interface == "wasi:http/handler",
+            Some((interface, _)) => {
+                http |=
+                    interface == "wasi:http/incoming-handler" || interface == "wasi:http/handler"
+            }
             None => {}
         }
     }
@@ -184,7 +258,9 @@ fn default_entry(engine: &Engine, component: &Component, guest: &Guest) -> Resul
         return Err(LinkError::NoFunction {
             guest: guest.name.clone(),
             function: "wasi:cli/run".to_owned(),
-            hint: "it handles HTTP requests (wasi:http), which wasmtime containers do not serve yet".to_owned(),
+            hint:
+                "it handles HTTP requests (wasi:http), which wasmtime containers do not serve yet"
+                    .to_owned(),
         });
     }
     Err(no_function(engine, component, guest, "wasi:cli/run"))
@@ -197,5 +273,9 @@ fn no_function(engine: &Engine, component: &Component, guest: &Guest, function: 
         .filter(|(_, export)| matches!(&export.ty, ComponentItem::ComponentFunc(kind) if kind.params().len() == 0))
         .map(|(name, _)| name.to_owned())
         .collect();
-    LinkError::NoFunction { guest: guest.name.clone(), function: function.to_owned(), hint: exported(names) }
+    LinkError::NoFunction {
+        guest: guest.name.clone(),
+        function: function.to_owned(),
+        hint: exported(names),
+    }
 }

@@ -21,7 +21,11 @@ pub(crate) struct LinkedModule {
     pub(crate) initialize: Option<&'static str>,
 }
 
-pub(super) fn link(engine: &Engine, module: &Module, guest: &Guest) -> Result<LinkedModule, LinkError> {
+pub(super) fn link(
+    engine: &Engine,
+    module: &Module,
+    guest: &Guest,
+) -> Result<LinkedModule, LinkError> {
     let function = guest.function.clone().unwrap_or_else(|| START.to_owned());
     check_function(module, guest, &function)?;
     let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
@@ -29,19 +33,33 @@ pub(super) fn link(engine: &Engine, module: &Module, guest: &Guest) -> Result<Li
     if module.imports().any(|import| import.module() == WASI) {
         add_wasi(&mut linker).map_err(|error| link_error(guest, error))?;
     }
-    let pre = linker.instantiate_pre(module).map_err(|error| match error.downcast::<UnknownImportError>() {
-        Ok(unknown) => imports::unknown(&guest.name, unknown.module(), unknown.name(), guest.options.wasi_p3),
-        Err(error) => link_error(guest, error),
+    let pre = linker.instantiate_pre(module).map_err(|error| {
+        match error.downcast::<UnknownImportError>() {
+            Ok(unknown) => imports::unknown(
+                &guest.name,
+                unknown.module(),
+                unknown.name(),
+                guest.options.wasi_p3,
+            ),
+            Err(error) => link_error(guest, error),
+        }
     })?;
-    let reactor = function != START && matches!(module.get_export(INITIALIZE), Some(ExternType::Func(_)));
-    Ok(LinkedModule { pre, initialize: (reactor && function != INITIALIZE).then_some(INITIALIZE), function })
+    let reactor =
+        function != START && matches!(module.get_export(INITIALIZE), Some(ExternType::Func(_)));
+    Ok(LinkedModule {
+        pre,
+        initialize: (reactor && function != INITIALIZE).then_some(INITIALIZE),
+        function,
+    })
 }
 
 fn add_wasi(linker: &mut Linker<WasiP1Ctx>) -> wasmtime::Result<()> {
     p1::add_to_linker_async(linker, |ctx| ctx)?;
     // wasmtime's own makes a trap of every code from 126 on; for a container they are codes like any other.
     linker.allow_shadowing(true);
-    linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -11,10 +11,22 @@ const HINTS: &[(&str, &str)] = &[
     ("wasi_ephemeral_nn", NEURAL),
     ("wasi_nn", NEURAL),
     ("wasi:nn/", NEURAL),
-    ("wasmedge_", "it is an extension of WasmEdge; run the container with a RuntimeClass for WasmEdge"),
-    ("wasi_ephemeral_crypto", "wasi-crypto was withdrawn; build a cryptography library into the module"),
-    ("wasix_", "WASIX is provided by Wasmer only; build for plain WASI, for example for wasm32-wasip1"),
-    ("wasi:http/", "wasmtime containers do not call or serve wasi:http yet; components of wasi:cli run"),
+    (
+        "wasmedge_",
+        "it is an extension of WasmEdge; run the container with a RuntimeClass for WasmEdge",
+    ),
+    (
+        "wasi_ephemeral_crypto",
+        "wasi-crypto was withdrawn; build a cryptography library into the module",
+    ),
+    (
+        "wasix_",
+        "WASIX is provided by Wasmer only; build for plain WASI, for example for wasm32-wasip1",
+    ),
+    (
+        "wasi:http/",
+        "wasmtime containers do not call or serve wasi:http yet; components of wasi:cli run",
+    ),
     ("wasi:keyvalue/", SERVICE),
     ("wasi:blobstore/", SERVICE),
     ("wasi:config/", SERVICE),
@@ -25,12 +37,21 @@ const HINTS: &[(&str, &str)] = &[
     ("fermyon:", SPIN),
     ("spin:", SPIN),
     ("wasmcloud:", "it is provided by wasmCloud hosts"),
-    ("extism:", "it is a plug-in for Extism, to be loaded by an application"),
+    (
+        "extism:",
+        "it is a plug-in for Extism, to be loaded by an application",
+    ),
     ("wbg", BROWSER),
     ("__wbindgen", BROWSER),
     ("./", BROWSER),
-    ("gojs", "Go's js/wasm port needs a browser or Node.js; build with GOOS=wasip1"),
-    ("go", "Go's js/wasm port needs a browser or Node.js; build with GOOS=wasip1"),
+    (
+        "gojs",
+        "Go's js/wasm port needs a browser or Node.js; build with GOOS=wasip1",
+    ),
+    (
+        "go",
+        "Go's js/wasm port needs a browser or Node.js; build with GOOS=wasip1",
+    ),
     (
         "env",
         "functions of `env` come from JavaScript glue (Emscripten, AssemblyScript) or were left undefined by the linker; \
@@ -38,10 +59,13 @@ const HINTS: &[(&str, &str)] = &[
     ),
 ];
 const NEURAL: &str = "wasi-nn is not provided by wasmtime containers; run it with a RuntimeClass for WasmEdge and its plug-in";
-const SERVICE: &str = "it is a service of application platforms; a container gets files, environment and sockets";
+const SERVICE: &str =
+    "it is a service of application platforms; a container gets files, environment and sockets";
 const SPIN: &str = "it is provided by Spin; run the component with Spin's shim, or compose it with a component that provides it";
-const BROWSER: &str = "it was built for a browser by wasm-bindgen; build for wasm32-wasip1 or wasm32-wasip2";
-const NOTHING: &str = "no container provides it; compose the guest with something that does, or build it without";
+const BROWSER: &str =
+    "it was built for a browser by wasm-bindgen; build for wasm32-wasip1 or wasm32-wasip2";
+const NOTHING: &str =
+    "no container provides it; compose the guest with something that does, or build it without";
 
 /// The error for an import that is not linked.
 pub(super) fn unknown(guest: &str, module: &str, item: &str, wasi_p3: bool) -> LinkError {
@@ -76,13 +100,17 @@ fn hint(module: &str, item: &str, wasi_p3: bool) -> &'static str {
             _ => {}
         }
     }
-    HINTS.iter().find(|(prefix, _)| fits(module, prefix)).map_or(NOTHING, |(_, hint)| hint)
+    HINTS
+        .iter()
+        .find(|(prefix, _)| fits(module, prefix))
+        .map_or(NOTHING, |(_, hint)| hint)
 }
 
 /// A prefix that ends in a letter is a whole word: `go` is not `google:x/y`.
 fn fits(module: &str, prefix: &str) -> bool {
     module.strip_prefix(prefix).is_some_and(|rest| {
-        !prefix.ends_with(char::is_alphabetic) || !rest.starts_with(|next: char| next.is_alphanumeric())
+        !prefix.ends_with(char::is_alphabetic)
+            || !rest.starts_with(|next: char| next.is_alphanumeric())
     })
 }
 
@@ -101,8 +129,16 @@ mod tests {
             ("wasi_nn", "load", "wasi-nn"),
             ("wasi:nn/graph@0.2.0-rc-2024-10-28", "load", "before 0.2.0"),
             ("wasi:http/types@0.2.3", "[constructor]fields", "wasi:http"),
-            ("wasi:cli/environment@0.3.0", "get-environment", "WASI 0.3 is off"),
-            ("wasi:cli/environment@0.2.0-rc-2023-12-05", "get-environment", "before 0.2.0"),
+            (
+                "wasi:cli/environment@0.3.0",
+                "get-environment",
+                "WASI 0.3 is off",
+            ),
+            (
+                "wasi:cli/environment@0.2.0-rc-2023-12-05",
+                "get-environment",
+                "before 0.2.0",
+            ),
             ("fermyon:spin/http@2.0.0", "send", "Spin"),
             ("gojs", "runtime.wasmExit", "GOOS=wasip1"),
             ("google:cloud/x", "y", "no container provides it"),
@@ -111,7 +147,10 @@ mod tests {
         for (module, item, expected) in cases {
             let sentence = unknown("/app.wasm", module, item, false).to_string();
             assert!(sentence.contains(expected), "{sentence}");
-            assert!(sentence.starts_with(&format!("/app.wasm imports {item} from {module}, ")), "{sentence}");
+            assert!(
+                sentence.starts_with(&format!("/app.wasm imports {item} from {module}, ")),
+                "{sentence}"
+            );
         }
     }
 }

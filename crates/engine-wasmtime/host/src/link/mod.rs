@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use skiff_engine::order::Guest;
-use wasmtime::component::ResourceTable;
 use wasmtime::Engine;
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::resolver::Resolver;
@@ -82,7 +82,10 @@ pub(crate) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.ctx,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -93,12 +96,17 @@ impl WasiView for State {
 pub(crate) fn link(engine: &Engine, code: &Code, guest: &Guest) -> Result<Linked, LinkError> {
     match code {
         Code::Module(module) => core::link(engine, module, guest).map(Linked::Module),
-        Code::Component(component) => component::link(engine, component, guest).map(Linked::Component),
+        Code::Component(component) => {
+            component::link(engine, component, guest).map(Linked::Component)
+        }
     }
 }
 
 fn link_error(guest: &Guest, error: wasmtime::Error) -> LinkError {
-    LinkError::Link { guest: guest.name.clone(), source: error.into() }
+    LinkError::Link {
+        guest: guest.name.clone(),
+        source: error.into(),
+    }
 }
 
 /// `it exports a, b and c`, for guests whose entrypoint is not among them.
@@ -108,7 +116,13 @@ fn exported(mut names: Vec<String>) -> String {
     names.truncate(SHOWN);
     match names.as_slice() {
         [] => "it exports no function without parameters that an entrypoint could name".to_owned(),
-        names if hidden == 0 => format!("name one of these after a # in the entrypoint: {}", names.join(", ")),
-        names => format!("name one of these after a # in the entrypoint: {} and {hidden} more", names.join(", ")),
+        names if hidden == 0 => format!(
+            "name one of these after a # in the entrypoint: {}",
+            names.join(", ")
+        ),
+        names => format!(
+            "name one of these after a # in the entrypoint: {} and {hidden} more",
+            names.join(", ")
+        ),
     }
 }

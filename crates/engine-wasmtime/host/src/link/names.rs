@@ -54,10 +54,17 @@ impl Pollable for AddressStream {
 pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
     let mut instance = linker.instance(P2)?;
     let drop_stream = |mut store: StoreContextMut<'_, State>, index| {
-        store.data_mut().table.delete(Resource::<AddressStream>::new_own(index))?;
+        store
+            .data_mut()
+            .table
+            .delete(Resource::<AddressStream>::new_own(index))?;
         Ok(())
     };
-    instance.resource("resolve-address-stream", ResourceType::host::<AddressStream>(), drop_stream)?;
+    instance.resource(
+        "resolve-address-stream",
+        ResourceType::host::<AddressStream>(),
+        drop_stream,
+    )?;
     instance.func_wrap(
         "resolve-addresses",
         |mut store: StoreContextMut<'_, State>,
@@ -67,7 +74,8 @@ pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
             // Having one is the permission to ask.
             state.table.get(&network)?;
             let resolver = Arc::clone(&state.resolver);
-            let stream = AddressStream::Waiting(spawn(async move { lookup_p2(&resolver, &name).await }));
+            let stream =
+                AddressStream::Waiting(spawn(async move { lookup_p2(&resolver, &name).await }));
             Ok((Ok(state.table.push(stream)?),))
         },
     )?;
@@ -86,7 +94,9 @@ pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
     )?;
     instance.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, State>, (stream,): (Resource<AddressStream>,)| -> Result<(Resource<DynPollable>,)> {
+        |mut store: StoreContextMut<'_, State>,
+         (stream,): (Resource<AddressStream>,)|
+         -> Result<(Resource<DynPollable>,)> {
             Ok((subscribe(&mut store.data_mut().table, stream)?,))
         },
     )?;
@@ -114,7 +124,10 @@ pub(super) fn add_p3(linker: &mut Linker<State>) -> Result<()> {
     )
 }
 
-async fn lookup_p3(resolver: &Resolver, name: &str) -> Result<Vec<types::IpAddress>, ip_name_lookup::ErrorCode> {
+async fn lookup_p3(
+    resolver: &Resolver,
+    name: &str,
+) -> Result<Vec<types::IpAddress>, ip_name_lookup::ErrorCode> {
     use ip_name_lookup::ErrorCode;
     match resolver.lookup(name).await {
         Ok(addresses) => Ok(addresses.into_iter().map(types::IpAddress::from).collect()),

@@ -81,10 +81,16 @@ impl Config {
     fn option(&mut self, option: &str) {
         let (name, value) = option.split_once(':').unwrap_or((option, ""));
         match (name, value.parse::<u32>()) {
-            ("ndots", Ok(ndots)) => self.ndots = usize::try_from(ndots).unwrap_or(MAX_NDOTS).min(MAX_NDOTS),
-            ("timeout", Ok(seconds)) => self.timeout = Duration::from_secs(u64::from(seconds).clamp(1, MAX_TIMEOUT)),
+            ("ndots", Ok(ndots)) => {
+                self.ndots = usize::try_from(ndots).unwrap_or(MAX_NDOTS).min(MAX_NDOTS)
+            }
+            ("timeout", Ok(seconds)) => {
+                self.timeout = Duration::from_secs(u64::from(seconds).clamp(1, MAX_TIMEOUT))
+            }
             ("attempts", Ok(attempts)) => {
-                self.attempts = usize::try_from(attempts).unwrap_or(MAX_ATTEMPTS).clamp(1, MAX_ATTEMPTS);
+                self.attempts = usize::try_from(attempts)
+                    .unwrap_or(MAX_ATTEMPTS)
+                    .clamp(1, MAX_ATTEMPTS);
             }
             ("rotate", _) => self.rotate = true,
             ("use-vc", _) => self.use_tcp = true,
@@ -95,7 +101,12 @@ impl Config {
     /// The servers in the order in which lookup number `lookup` asks them.
     pub(super) fn servers_from(&self, lookup: usize, port: u16) -> Vec<SocketAddr> {
         let count = self.servers.len().max(1);
-        let in_order = self.servers.iter().cycle().skip(lookup % count).take(self.servers.len());
+        let in_order = self
+            .servers
+            .iter()
+            .cycle()
+            .skip(lookup % count)
+            .take(self.servers.len());
         in_order
             .map(|(address, scope)| match address {
                 IpAddr::V4(address) => SocketAddr::from((*address, port)),
@@ -111,9 +122,17 @@ impl Config {
         if name.ends_with('.') {
             return vec![as_it_is];
         }
-        let mut candidates: Vec<String> = self.search.iter().map(|domain| format!("{host}.{domain}.")).collect();
+        let mut candidates: Vec<String> = self
+            .search
+            .iter()
+            .map(|domain| format!("{host}.{domain}."))
+            .collect();
         let dots = host.matches('.').count();
-        let position = if dots >= self.ndots { 0 } else { candidates.len() };
+        let position = if dots >= self.ndots {
+            0
+        } else {
+            candidates.len()
+        };
         candidates.insert(position, as_it_is);
         candidates
     }
@@ -140,12 +159,23 @@ mod tests {
         let config = Config::parse(
             "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
         );
-        assert_eq!(config.servers_from(0, 53), ["10.96.0.10:53".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(
+            config.servers_from(0, 53),
+            ["10.96.0.10:53".parse::<SocketAddr>().unwrap()]
+        );
         assert_eq!(
             config.candidates("web", "web"),
-            ["web.default.svc.cluster.local.", "web.svc.cluster.local.", "web.cluster.local.", "web."]
+            [
+                "web.default.svc.cluster.local.",
+                "web.svc.cluster.local.",
+                "web.cluster.local.",
+                "web."
+            ]
         );
-        assert_eq!(config.candidates("a.b.c.d.e.f", "a.b.c.d.e.f")[0], "a.b.c.d.e.f.");
+        assert_eq!(
+            config.candidates("a.b.c.d.e.f", "a.b.c.d.e.f")[0],
+            "a.b.c.d.e.f."
+        );
         assert_eq!(config.candidates("web.", "web"), ["web."]);
     }
 
@@ -156,17 +186,27 @@ mod tests {
              nameserver ::1\nnameserver fe80::1%2\nnameserver bad\nnameserver 1.1.1.1\nnameserver 2.2.2.2\n\
              options timeout:0 attempts:99 rotate use-vc ndots:99 unknown:3\n",
         );
-        let servers: Vec<SocketAddr> =
-            ["[::1]:53", "[fe80::1%2]:53", "1.1.1.1:53"].map(|server| server.parse().unwrap()).into();
+        let servers: Vec<SocketAddr> = ["[::1]:53", "[fe80::1%2]:53", "1.1.1.1:53"]
+            .map(|server| server.parse().unwrap())
+            .into();
         assert_eq!(config.servers_from(0, 53), servers);
-        assert_eq!(config.servers_from(4, 53), [servers[1], servers[2], servers[0]]);
+        assert_eq!(
+            config.servers_from(4, 53),
+            [servers[1], servers[2], servers[0]]
+        );
         assert_eq!(config.search, ["new.example"]);
-        assert_eq!((config.timeout, config.attempts, config.ndots), (Duration::from_secs(1), 5, 15));
+        assert_eq!(
+            (config.timeout, config.attempts, config.ndots),
+            (Duration::from_secs(1), 5, 15)
+        );
         assert!(config.rotate && config.use_tcp);
     }
 
     #[test]
     fn no_file_means_a_server_on_this_host() {
-        assert_eq!(Config::parse("").servers_from(0, 53), ["127.0.0.1:53".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(
+            Config::parse("").servers_from(0, 53),
+            ["127.0.0.1:53".parse::<SocketAddr>().unwrap()]
+        );
     }
 }

@@ -87,7 +87,9 @@ pub(super) async fn ask(
                 }
             };
             match response.metadata.response_code {
-                ResponseCode::NoError => return Ok(Answer::Addresses(addresses(&response, name, kind))),
+                ResponseCode::NoError => {
+                    return Ok(Answer::Addresses(addresses(&response, name, kind)));
+                }
                 ResponseCode::NXDomain => return Ok(Answer::NoName),
                 ResponseCode::Refused => failure = ExchangeError::Refused { server },
                 code => failure = ExchangeError::Failed { server, code },
@@ -97,24 +99,38 @@ pub(super) async fn ask(
     Err(failure)
 }
 
-async fn exchange(config: &Config, server: SocketAddr, query: &Message, question: &[u8]) -> io::Result<Message> {
+async fn exchange(
+    config: &Config,
+    server: SocketAddr,
+    query: &Message,
+    question: &[u8],
+) -> io::Result<Message> {
     if !config.use_tcp {
-        let response = in_time(config.timeout, over_udp(server, query, question)).await?;
-        if !response.metadata.truncation {
-            return Ok(response);
+        match in_time(config.timeout, over_udp(server, query, question)).await? {
+            Datagram::Whole(response) => return Ok(*response),
+            Datagram::Truncated => {}
         }
     }
     in_time(config.timeout, over_tcp(server, query, question)).await
 }
 
-async fn in_time<T>(timeout: Duration, exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+async fn in_time<T>(
+    timeout: Duration,
+    exchange: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
     match tokio::time::timeout_at(Instant::now() + timeout, exchange).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-async fn over_udp(server: SocketAddr, query: &Message, question: &[u8]) -> io::Result<Message> {
+enum Datagram {
+    Whole(Box<Message>),
+    /// The server has more to say than fits; what came may end anywhere.
+    Truncated,
+}
+
+async fn over_udp(server: SocketAddr, query: &Message, question: &[u8]) -> io::Result<Datagram> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -126,15 +142,20 @@ async fn over_udp(server: SocketAddr, query: &Message, question: &[u8]) -> io::R
     let mut buffer = [0; MAX_DATAGRAM];
     loop {
         let length = socket.recv(&mut buffer).await?;
+        let datagram = &buffer[..length];
+        if is_truncated(datagram, query) {
+            return Ok(Datagram::Truncated);
+        }
         // Anything that is no answer to this question is as good as not received.
-        if let Some(response) = decode(&buffer[..length], query) {
-            return Ok(response);
+        if let Some(response) = decode(datagram, query) {
+            return Ok(Datagram::Whole(Box::new(response)));
         }
     }
 }
 
 async fn over_tcp(server: SocketAddr, query: &Message, question: &[u8]) -> io::Result<Message> {
-    let length = u16::try_from(question.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length =
+        u16::try_from(question.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut stream = TcpStream::connect(server).await?;
     let mut packet = Vec::with_capacity(question.len() + 2);
     packet.extend_from_slice(&length.to_be_bytes());
@@ -144,6 +165,12 @@ async fn over_tcp(server: SocketAddr, query: &Message, question: &[u8]) -> io::R
     let mut answer = vec![0; usize::from(length)];
     stream.read_exact(&mut answer).await?;
     decode(&answer, query).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether this is a response to `query` with the TC bit (RFC 1035, section 4.1.1: QR and TC are bits of byte 2).
+fn is_truncated(bytes: &[u8], query: &Message) -> bool {
+    let [first, second] = query.metadata.id.to_be_bytes();
+    matches!(bytes, [a, b, flags, ..] if (*a, *b) == (first, second) && flags & 0x82 == 0x82)
 }
 
 /// The response to `query` that `bytes` hold, if they do.
@@ -159,10 +186,13 @@ fn decode(bytes: &[u8], query: &Message) -> Option<Message> {
 fn addresses(response: &Message, name: &Name, kind: RecordType) -> Vec<IpAddr> {
     let mut owner = name;
     for _ in 0..MAX_ALIASES {
-        let alias = response.answers.iter().find_map(|record| match &record.data {
-            RData::CNAME(target) if record.name == *owner => Some(&target.0),
-            _ => None,
-        });
+        let alias = response
+            .answers
+            .iter()
+            .find_map(|record| match &record.data {
+                RData::CNAME(target) if record.name == *owner => Some(&target.0),
+                _ => None,
+            });
         match alias {
             Some(target) => owner = target,
             None => break,
@@ -173,5 +203,10 @@ fn addresses(response: &Message, name: &Name, kind: RecordType) -> Vec<IpAddr> {
         (RData::AAAA(address), RecordType::AAAA) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
-    response.answers.iter().filter(|record| record.name == *owner).filter_map(|record| address(&record.data)).collect()
+    response
+        .answers
+        .iter()
+        .filter(|record| record.name == *owner)
+        .filter_map(|record| address(&record.data))
+        .collect()
 }

@@ -11,7 +11,11 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The text of a regular file; empty if there is none. The rest of a file that is too long is not read.
 pub(super) fn text(path: &Path) -> String {
     // NONBLOCK: a FIFO in this place must not stop the lookup.
-    let Ok(file) = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()) else {
+    let Ok(file) = rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    ) else {
         return String::new();
     };
     match rustix::fs::fstat(&file) {
@@ -20,6 +24,10 @@ pub(super) fn text(path: &Path) -> String {
     }
     let mut bytes = Vec::new();
     // What was read before an error is used.
-    drop(std::fs::File::from(file).take(MAX_BYTES).read_to_end(&mut bytes));
+    drop(
+        std::fs::File::from(file)
+            .take(MAX_BYTES)
+            .read_to_end(&mut bytes),
+    );
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -15,8 +15,14 @@ fn find_in(text: &str, host: &str) -> Vec<IpAddr> {
     for line in text.lines() {
         let line = line.split_once('#').map_or(line, |(before, _)| before);
         let mut words = line.split_ascii_whitespace();
-        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };
-        let named = words.any(|word| word.strip_suffix('.').unwrap_or(word).eq_ignore_ascii_case(host));
+        let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else {
+            continue;
+        };
+        let named = words.any(|word| {
+            word.strip_suffix('.')
+                .unwrap_or(word)
+                .eq_ignore_ascii_case(host)
+        });
         if named {
             addresses.push(address);
         }
@@ -40,8 +46,17 @@ fd00::3 web.
     #[test]
     fn every_address_of_a_name_is_found() {
         let found = find_in(HOSTS, "web");
-        assert_eq!(found, ["10.1.2.3".parse::<IpAddr>().unwrap(), "fd00::3".parse().unwrap()]);
-        assert_eq!(find_in(HOSTS, "IP6-localhost"), ["::1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            found,
+            [
+                "10.1.2.3".parse::<IpAddr>().unwrap(),
+                "fd00::3".parse().unwrap()
+            ]
+        );
+        assert_eq!(
+            find_in(HOSTS, "IP6-localhost"),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]

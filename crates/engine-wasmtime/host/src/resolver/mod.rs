@@ -67,7 +67,11 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// One that reads `hosts` and `resolv.conf` in `etc`.
     pub(crate) fn new(etc: impl Into<PathBuf>) -> Self {
-        Self { etc: etc.into(), port: 53, lookups: AtomicUsize::new(0) }
+        Self {
+            etc: etc.into(),
+            port: 53,
+            lookups: AtomicUsize::new(0),
+        }
     }
 
     /// The addresses of `name`, the best one first. At least one.
@@ -93,12 +97,18 @@ impl Resolver {
 
     async fn ask(&self, name: &str, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let config = Config::read(&self.etc.join("resolv.conf"));
-        let first = if config.rotate { self.lookups.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let first = if config.rotate {
+            self.lookups.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
         let servers = config.servers_from(first, self.port);
         let mut failure = None;
         for candidate in config.candidates(name, host) {
             // A search domain may make the name too long; the next one may not.
-            let Ok(question) = Name::from_utf8(&candidate) else { continue };
+            let Ok(question) = Name::from_utf8(&candidate) else {
+                continue;
+            };
             let (v4, v6) = tokio::join!(
                 exchange::ask(&config, &servers, &question, RecordType::A),
                 exchange::ask(&config, &servers, &question, RecordType::AAAA),
@@ -115,23 +125,34 @@ impl Resolver {
                 return Ok(addresses);
             }
             // Nobody answers: the other candidates would only wait as long again.
-            if matches!(failure, Some(ExchangeError::NoAnswer { .. } | ExchangeError::NoServer)) {
+            if matches!(
+                failure,
+                Some(ExchangeError::NoAnswer { .. } | ExchangeError::NoServer)
+            ) {
                 break;
             }
         }
         Err(match failure {
             None => LookupError::NotFound(name.to_owned()),
             Some(source @ (ExchangeError::Refused { .. } | ExchangeError::NoServer)) => {
-                LookupError::Permanent { name: name.to_owned(), source }
+                LookupError::Permanent {
+                    name: name.to_owned(),
+                    source,
+                }
             }
-            Some(source) => LookupError::Temporary { name: name.to_owned(), source },
+            Some(source) => LookupError::Temporary {
+                name: name.to_owned(),
+                source,
+            },
         })
     }
 }
 
 /// An address written as an address: `10.0.0.1`, `fe80::1`, `[::1]`.
 fn numeric(name: &str) -> Option<IpAddr> {
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     match bare {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::from),
         None => name.parse().ok(),
@@ -146,9 +167,17 @@ fn is_localhost(host: &str) -> bool {
 /// Refuses what cannot be a host's name before it reaches a server. Underscores are common in practice; letters outside of
 /// ASCII are encoded later (IDNA).
 fn check(name: &str, host: &str) -> Result<(), LookupError> {
-    let allowed = |character: char| !character.is_ascii() || character.is_ascii_alphanumeric() || "-_.".contains(character);
-    if host.is_empty() || host.len() > MAX_NAME || host.split('.').any(str::is_empty) || !host.chars().all(allowed) {
-        return Err(LookupError::InvalidName(name.chars().take(MAX_NAME).collect()));
+    let allowed = |character: char| {
+        !character.is_ascii() || character.is_ascii_alphanumeric() || "-_.".contains(character)
+    };
+    if host.is_empty()
+        || host.len() > MAX_NAME
+        || host.split('.').any(str::is_empty)
+        || !host.chars().all(allowed)
+    {
+        return Err(LookupError::InvalidName(
+            name.chars().take(MAX_NAME).collect(),
+        ));
     }
     Ok(())
 }

@@ -13,7 +13,12 @@ pub(super) fn best_first(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         }
     }
     if unique.len() > 1 {
-        unique.sort_by_cached_key(|address| (!has_route(*address), std::cmp::Reverse(precedence(*address))));
+        unique.sort_by_cached_key(|address| {
+            (
+                !has_route(*address),
+                std::cmp::Reverse(precedence(*address)),
+            )
+        });
     }
     unique
 }
@@ -36,7 +41,9 @@ fn has_route(address: IpAddr) -> bool {
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     // The port is of no importance, so long as it is not 0.
-    UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|socket| socket.connect((address, 9))).is_ok()
+    UdpSocket::bind(SocketAddr::new(any, 0))
+        .and_then(|socket| socket.connect((address, 9)))
+        .is_ok()
 }
 
 #[cfg(test)]
@@ -46,8 +53,19 @@ mod tests {
     #[test]
     fn addresses_with_a_route_come_first_and_only_once() {
         // 2001:db8::/32 is documentation space, 127/8 and ::1 always have a route.
-        let given = ["2001:db8::1", "127.0.0.2", "127.0.0.1", "127.0.0.2", "::ffff:127.0.0.1"];
-        let ordered = best_first(given.iter().map(|address| address.parse().unwrap()).collect());
+        let given = [
+            "2001:db8::1",
+            "127.0.0.2",
+            "127.0.0.1",
+            "127.0.0.2",
+            "::ffff:127.0.0.1",
+        ];
+        let ordered = best_first(
+            given
+                .iter()
+                .map(|address| address.parse().unwrap())
+                .collect(),
+        );
         let ordered: Vec<String> = ordered.iter().map(ToString::to_string).collect();
         assert_eq!(ordered, ["127.0.0.2", "127.0.0.1", "2001:db8::1"]);
     }

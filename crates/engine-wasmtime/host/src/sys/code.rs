@@ -29,13 +29,17 @@ pub(crate) fn map_verified(engine: &Engine, kind: CodeKind, file: BorrowedFd<'_>
         CodeKind::Module => {
             let file = File::from(file.try_clone_to_owned()?);
             // SAFETY: output of a wasmtime compiler that nobody can change: see above.
-            Ok(Code::Module(unsafe { Module::deserialize_open_file(engine, file) }?))
+            Ok(Code::Module(unsafe {
+                Module::deserialize_open_file(engine, file)
+            }?))
         }
         CodeKind::Component => {
             // For components there is no way to pass a descriptor. This runs while the node's /proc is still in sight.
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             // SAFETY: as above; the link leads to the same open file.
-            Ok(Code::Component(unsafe { Component::deserialize_file(engine, path) }?))
+            Ok(Code::Component(unsafe {
+                Component::deserialize_file(engine, path)
+            }?))
         }
     }
 }

@@ -51,7 +51,9 @@ pub(crate) enum Landlock {
 /// # Errors
 /// The kernel has Landlock and refuses this use of it.
 pub(crate) fn restrict_to_root() -> io::Result<Landlock> {
-    let Some(version) = version() else { return Ok(Landlock::Unavailable) };
+    let Some(version) = version() else {
+        return Ok(Landlock::Unavailable);
+    };
     if version < 2 {
         return Ok(Landlock::Unavailable);
     }
@@ -62,14 +64,30 @@ pub(crate) fn restrict_to_root() -> io::Result<Landlock> {
     if version >= 5 {
         handled |= IOCTL_DEVICE;
     }
-    let attr =
-        RulesetAttr { handled_access_fs: handled, handled_access_net: 0, scoped: if version >= 6 { SCOPES } else { 0 } };
+    let attr = RulesetAttr {
+        handled_access_fs: handled,
+        handled_access_net: 0,
+        scoped: if version >= 6 { SCOPES } else { 0 },
+    };
     let ruleset = create(&attr, version)?;
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let rule = PathBeneathAttr { allowed_access: handled & !DENIED, parent_fd: root.as_fd().as_raw_fd() };
+    let root = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let rule = PathBeneathAttr {
+        allowed_access: handled & !DENIED,
+        parent_fd: root.as_fd().as_raw_fd(),
+    };
     // SAFETY: `rule` is the structure of this rule type and outlives the call; both descriptors are open.
     check(unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), RULE_PATH_BENEATH, &raw const rule, 0u32)
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            RULE_PATH_BENEATH,
+            &raw const rule,
+            0u32,
+        )
     })?;
     // SAFETY: an integer descriptor and no flags.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) })?;
@@ -78,21 +96,42 @@ pub(crate) fn restrict_to_root() -> io::Result<Landlock> {
 
 fn version() -> Option<u32> {
     // SAFETY: with this flag the kernel reads no structure and returns its version, or an error.
-    let version =
-        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<RulesetAttr>(), 0usize, CREATE_VERSION) };
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<RulesetAttr>(),
+            0usize,
+            CREATE_VERSION,
+        )
+    };
     u32::try_from(version).ok()
 }
 
 fn create(attr: &RulesetAttr, version: u32) -> io::Result<OwnedFd> {
     // Each version knows the structure up to its own newest field, and refuses unknown fields only if set.
-    let size = if version >= 6 { size_of::<RulesetAttr>() } else { size_of::<u64>() };
+    let size = if version >= 6 {
+        size_of::<RulesetAttr>()
+    } else {
+        size_of::<u64>()
+    };
     // SAFETY: `attr` is readable for `size` bytes.
-    let fd = check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size, 0u32) })?;
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::from_ref(attr),
+            size,
+            0u32,
+        )
+    })?;
     let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }

@@ -23,5 +23,6 @@ pub(crate) fn end(code: u8) -> ! {
 /// `EPERM` for files that an event loop cannot wait for: regular ones, `/dev/null`.
 pub(crate) fn watch_readable(fd: BorrowedFd<'static>) -> io::Result<AsyncFd<BorrowedFd<'static>>> {
     // SAFETY: a descriptor borrowed for the life of the program stays open and the same.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|error| error.into_parts().1)
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+        .map_err(|error| error.into_parts().1)
 }

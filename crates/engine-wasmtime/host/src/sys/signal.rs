@@ -92,7 +92,12 @@ fn handle(signal: i32) -> io::Result<()> {
 /// libc keeps signals 32 and 33 for itself (cancelling threads, changing ids in all of them; neither happens
 /// here) and refuses to name them, the kernel does not. They get what SIGTERM has.
 fn handle_raw(signal: i32) -> io::Result<()> {
-    let mut action = KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    let mut action = KernelAction {
+        handler: 0,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
     let mask_bytes = size_of::<u64>();
     // SAFETY: the kernel writes one `KernelAction`, laid out as it expects on these machines; none is set.
     let got = unsafe {
@@ -117,7 +122,11 @@ fn handle_raw(signal: i32) -> io::Result<()> {
             mask_bytes,
         )
     };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if set == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Async-signal-safe: system calls without allocation or locks, then the end of the process.
@@ -144,12 +153,19 @@ fn write_record(record: i32, code: u8) {
     if record < 0 {
         return;
     }
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is writable and of the right type.
     unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-    let bytes = EarlyRecord { code, unix_nanos: seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos) }.encode();
+    let bytes = EarlyRecord {
+        code,
+        unix_nanos: seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos),
+    }
+    .encode();
     // SAFETY: the buffer is readable for its whole length.
     unsafe { libc::pwrite(record, bytes.as_ptr().cast(), bytes.len(), 0) };
 }
