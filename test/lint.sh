@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
+cargo fetch --locked --quiet
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 test/repository.sh
 cargo_deny=$(test/node/cargo-deny.sh)

@@ -6,7 +6,7 @@
 #   test/run.sh cycles [WORD…]       1,000 containers in a row, then a look at what they left
 #   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
 #   test/run.sh list                 the names of all tests
-#   test/run.sh compat               beside a runwasi shim (compat/runwasi)
+#   test/run.sh compat               the same images under a runwasi shim and under Skiff
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
 set -euo pipefail
@@ -16,10 +16,6 @@ suite=${1:-containerd}
 (($#)) && shift
 export PATH=$PATH:$HOME/.cargo/bin
 
-if [[ $suite == compat ]]; then
-  [[ -x compat/runwasi/test.sh ]] || { echo "run.sh: compat/runwasi/test.sh is not there" >&2; exit 1; }
-  exec compat/runwasi/test.sh "$@"
-fi
 
 ((EUID == 0)) || { echo "run.sh: these tests start containers and need root" >&2; exit 1; }
 
@@ -33,6 +29,7 @@ case $suite in
   containerd) run "$@" ;;
   cycles) run "${@:-cycles}" ;;
   crash) run "${@:-crash}" ;;
+  compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
   *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, list" >&2; exit 1 ;;
 esac
