@@ -103,6 +103,9 @@ fn stem(modules: &[PathBuf]) -> String {
 fn write(recipe: &Recipe, archive: &mut dyn Write) -> anyhow::Result<Built> {
     let mut archive = BufWriter::new(archive);
     let built = build::build(recipe, &mut archive)?;
+    for warning in &built.warnings {
+        writeln!(std::io::stderr(), "warning: {warning}")?;
+    }
     archive.flush().context("could not write the image")?;
     Ok(built)
 }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod document;
+mod facts;
 mod inspect;
 mod module;
 mod reference;
@@ -19,6 +20,7 @@ use document::{
     ArtifactComponent, ArtifactConfig, Config, Descriptor, Document, Process, Rootfs, TYPE_INDEX,
     TYPE_LAYER, TYPE_MANIFEST,
 };
+pub use facts::{EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 use module::Module;
 use tree::TarLayer;
 
@@ -83,70 +85,8 @@ pub struct Built {
     pub archive_bytes: u64,
     /// One entry for each module.
     pub modules: Vec<ModuleFacts>,
-}
-
-/// What a module is, for `inspect`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct ModuleFacts {
-    /// File name or layer title.
-    pub name: String,
-    /// Digest of the binary form.
-    pub digest: String,
-    /// Bytes of the binary form.
-    pub bytes: u64,
-    /// `module` or `component`.
-    pub kind: String,
-    /// `wasip1`, `wasip2`, `wasip3`, or `none` when it imports no WASI.
-    pub os: String,
-    /// `wasi_snapshot_preview1.fd_write`, `wasi:cli/environment@0.2.6`…
-    pub imports: Vec<String>,
-    /// `_start`, `memory`, `wasi:cli/run@0.2.6`…
-    pub exports: Vec<String>,
-    /// The world it fits: `wasi:cli/command`, `wasi:http/proxy`…, if it is a known one.
-    pub world: Option<String>,
-    /// Why it is no valid module, if it is none; then nothing is said of imports and exports.
-    pub problem: Option<String>,
-}
-
-/// Facts of an image.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct ImageFacts {
-    /// Name, if the archive or containerd has one.
-    pub name: Option<String>,
-    /// Digest of the index or manifest.
-    pub digest: String,
-    /// One for each manifest; one for a bare module.
-    pub entries: Vec<EntryFacts>,
-}
-
-/// Facts of one manifest.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct EntryFacts {
-    /// `linux/amd64`, `wasip1/wasm`.
-    pub platform: String,
-    /// Digest of the manifest.
-    pub digest: String,
-    /// Media type of the config.
-    pub config_type: String,
-    /// Entrypoint and command.
-    pub entrypoint: Vec<String>,
-    /// Layers.
-    pub layers: Vec<LayerFacts>,
-    /// Modules: Wasm layers, and Wasm files of tar layers.
-    pub modules: Vec<ModuleFacts>,
-}
-
-/// Facts of one layer.
-#[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct LayerFacts {
-    /// Media type.
-    pub media_type: String,
-    /// Digest.
-    pub digest: String,
-    /// Size of the blob.
-    pub bytes: u64,
-    /// Title, if any.
-    pub title: Option<String>,
+    /// Where the image will not run, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Why an image could not be built or read.
@@ -303,6 +243,7 @@ pub fn build(recipe: &Recipe, output: &mut dyn Write) -> Result<Built, BuildErro
         digest,
         archive_bytes,
         modules: modules.into_iter().map(|module| module.facts).collect(),
+        warnings: warnings(recipe),
     })
 }
 
@@ -370,6 +311,20 @@ fn places(recipe: &Recipe, modules: &[Module]) -> Result<Vec<String>, BuildError
         }
     }
     Ok(places)
+}
+
+/// What containerd will not do with the image.
+fn warnings(recipe: &Recipe) -> Vec<String> {
+    // Its CRI plugin gets to the files of an image whose config names the node's platform, and a config that
+    // names the node's platform is none of a Wasm image to runwasi. Seen with 2.4.2; 1.7 and 2.1 unpack all.
+    let unpacked = recipe.layout != Layout::Layer || recipe.files.is_empty();
+    let sentence = "containerd 2.4 does not unpack files beside Wasm layers for pods (\"parent snapshot does not exist\"); \
+                    use the layout combined or root to run this image in a cluster";
+    if unpacked {
+        Vec::new()
+    } else {
+        vec![sentence.to_owned()]
+    }
 }
 
 /// The platform of the Wasm entry. A module without WASI counts as the older one, which every runtime has.
