@@ -115,7 +115,8 @@ show() {
   shift
   printf '\n  %s$ ctr run --rm --runtime %s %s%s\n' "$bold" "$runtime" "$*" "$plain"
   ctr run --rm --runtime "$runtime" "$@" >"$place/tmp/output" 2>&1 || status=$?
-  grep -v '^time=".*level=warning' "$place/tmp/output" | sed 's/^/    /'
+  # Without the warnings of ctr itself.
+  sed -e '/^time=".*level=warning/d' -e 's/^/    /' "$place/tmp/output"
   if ((status == expected)); then
     printf '    %s(exit code %d)%s\n' "$green" "$status" "$plain"
   else
@@ -158,7 +159,7 @@ median() {
 # Proportional memory (PSS) of a container and its shim, in KiB: the shim is the parent of the container's process.
 memory() {
   local process shim total
-  process=$(ctr task ls | awk -v id="$1" '$1 == id { print $2 }')
+  process=$(ctr task ls 2>/dev/null | awk -v id="$1" '$1 == id { print $2 }')
   shim=$(awk '/^PPid:/ { print $2 }' "/proc/$process/status")
   total=$(awk '/^Pss:/ { sum += $2 } END { print sum }' "/proc/$process/smaps_rollup" "/proc/$shim/smaps_rollup")
   echo "$total"
@@ -175,7 +176,7 @@ sleep 1
 wasm_memory=$(memory wasm-sleeps) runc_memory=$(memory runc-sleeps)
 for task in wasm-sleeps runc-sleeps; do
   ctr task delete --force "$task" >/dev/null 2>&1 || true
-  ctr container rm "$task" >/dev/null
+  ctr container rm "$task" >/dev/null 2>&1
 done
 
 row() { printf '  %-34s %12s %12s\n' "$@"; }
@@ -187,13 +188,13 @@ printf '  %s%d starts each, on this machine, now; most of either time is contain
 
 title "Done"
 cat <<TEXT
-  Built six images with \`skiff build\`, started a containerd of their own, ran them through $runtime,
-  and is now taking all of it away. Compiled code, images and logs go with it; the built tools stay in $cache.
+  Six images were built with \`skiff build\` and ran through $runtime under a containerd of their own.
+  It is taken away now, with its images, logs and compiled code; the tools that were built stay in $cache.
 
   What to try next:
     make install PREFIX=/usr/local       put the binaries on this node
     skiff doctor                         what this node has, and what it lacks
     skiff build app.wasm -t me/app:1     an image of your own
-    skiff inspect demo.tar               what is in an image, and what it imports
+    skiff inspect app.tar                what is in an image, and what it imports
 TEXT
 step "finished"

@@ -118,8 +118,13 @@ impl Node {
             config::containerd(version, &directory)?,
         )?;
         let daemon = spawn(&directory, &programs, &options)?;
+        let cache = options
+            .cache
+            .clone()
+            .unwrap_or_else(|| directory.join("cache"));
         let probe = Probe {
             directory: directory.clone(),
+            cache,
             namespace: namespace.clone(),
             long_lived: vec![daemon.id()],
         };
@@ -400,7 +405,11 @@ fn spawn(directory: &Path, programs: &Path, options: &Options) -> Result<Child> 
 /// The environment of containerd and of `ctr`: nothing of the caller's but what is named here.
 fn environment(command: &mut Command, directory: &Path, programs: &Path, options: &Options) {
     let mut path = vec![tools::skiff_dir(), programs.to_owned()];
-    path.extend(tools::component("runc").ok());
+    path.extend(
+        ["runc", "runwasi"]
+            .iter()
+            .filter_map(|folder| tools::component(folder).ok()),
+    );
     let mut text = path
         .iter()
         .map(|path| path.display().to_string())

@@ -1,6 +1,7 @@
 //! A shim without containerd between: the calls of the task API in an order that containerd never sends.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,6 +103,11 @@ impl<'a> Shim<'a> {
             address.starts_with("unix://"),
             "the shim answered `start` with: {started}"
         );
+        let mut addresses = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(node.directory().join("logs/addresses"))?;
+        writeln!(addresses, "{address}")?;
         let client = TaskClient::new(
             Client::connect(&address)
                 .map_err(|error| anyhow::anyhow!("could not connect to {address}: {error}"))?,

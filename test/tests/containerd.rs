@@ -10,6 +10,8 @@ mod bad_module;
 mod builder;
 #[path = "containerd/cache.rs"]
 mod cache;
+#[path = "containerd/command.rs"]
+mod command;
 #[path = "containerd/crash.rs"]
 mod crash;
 #[path = "containerd/cri.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         run::CASES,
         cri::CASES,
         builder::CASES,
+        command::CASES,
         life::CASES,
         reach::CASES,
         bad_module::CASES,

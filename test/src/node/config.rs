@@ -77,7 +77,8 @@ restrict_oom_score_adj = true
             "\n[plugins.'{runtime}'.containerd.runtimes.{handler}]\nruntime_type = \"{kind}\"\n"
         ));
         // What both image layouts and both shims' options need beyond that is documented in runtimeclass/.
-        text.push_str("pod_annotations = [\"*\"]\n");
+        // A star of containerd's patterns stands for no slash.
+        text.push_str("pod_annotations = [\"*\", \"*/*\"]\n");
     }
     Ok(text)
 }
