@@ -71,10 +71,12 @@ pub struct JoinNamespace {
     pub from: Slot,
 }
 
-/// The kinds of namespaces, in the order in which they are entered.
+/// The kinds of namespaces. They are entered in this order, the user namespace last: until then the process
+/// has the node's rights, and can enter what belongs to the node and what belongs to that user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Namespace {
-    /// User ids (`CLONE_NEWUSER`). Entered first: it owns the right to enter the others.
+    /// User ids (`CLONE_NEWUSER`). Joined only, never made: its maps would have to be written by a parent
+    /// that waits for the exec.
     User,
     /// Process ids. Only ever new or joined at launch, never by the process itself.
     Pid,
