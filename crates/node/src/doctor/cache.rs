@@ -125,15 +125,19 @@ fn folder(facts: &Facts) -> Finding {
             id,
             format!("cache {path} (will be made at the first start)"),
         ),
-        State::There { uid: 0, mode } if mode & 0o077 == 0 => {
+        // The cache makes its folders private itself when it is opened.
+        State::There { uid: 0, mode } if mode & 0o022 == 0 => {
             Finding::ok(id, format!("cache {path}"))
         }
-        State::There { uid, mode } => Finding::fail(
+        State::There { uid: 0, mode } => Finding::warn(
             id,
-            format!(
-                "cache {path} belongs to user {uid} with mode {mode:04o}; compiled code in it is run as part of containers and must be out of others' reach"
-            ),
-            format!("empty it, then `chown root:root {path} && chmod 0700 {path}`"),
+            format!("cache {path} has mode {mode:04o}: others may have put files in it"),
+            format!("chmod 0700 {path}; `skiff cache verify` sets aside what is not Skiff's"),
+        ),
+        State::There { uid, .. } => Finding::fail(
+            id,
+            format!("cache {path} belongs to user {uid}; it is not used, and every start compiles"),
+            format!("chown root:root {path}"),
         ),
         State::NotAFolder => Finding::fail(
             id,
@@ -263,17 +267,17 @@ mod tests {
                         mode: 0o755,
                     }
                 },
-                Fail,
+                Ok,
             ),
             (
                 "cache.folder",
                 |facts| {
                     facts.state = State::There {
                         uid: 0,
-                        mode: 0o750,
+                        mode: 0o770,
                     }
                 },
-                Fail,
+                Warn,
             ),
             ("cache.file_system", |_| (), Ok),
             ("cache.file_system", |facts| facts.read_only = true, Fail),
