@@ -157,13 +157,22 @@ impl Cache {
     /// As [`Cache::try_lock`].
     pub fn try_slot(&self, count: u16) -> Result<Option<SlotLock>, CacheError> {
         for number in 0..count {
-            if let Some(held) = self.locks().attempt(SLOTS + i64::from(number))? {
-                return Ok(Some(SlotLock {
-                    number,
-                    _held: held,
-                }));
+            if let Some(slot) = self.try_slot_number(number)? {
+                return Ok(Some(slot));
             }
         }
         Ok(None)
+    }
+
+    /// Takes this compile slot, or answers `None` at once.
+    ///
+    /// # Errors
+    /// As [`Cache::try_lock`].
+    pub fn try_slot_number(&self, number: u16) -> Result<Option<SlotLock>, CacheError> {
+        let held = self.locks().attempt(SLOTS + i64::from(number))?;
+        Ok(held.map(|held| SlotLock {
+            number,
+            _held: held,
+        }))
     }
 }

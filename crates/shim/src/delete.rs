@@ -12,6 +12,7 @@ use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::mount::UnmountFlags;
+use skiff_engine::compile::CacheSettings;
 use skiff_sandbox::cgroup::{Cgroup, Layout};
 
 use crate::command_line::Flags;
@@ -70,6 +71,8 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
         }
     }
     unmount(&bundle.join("rootfs"));
+    // It may have died while a module was compiled for it.
+    skiff_engine::compile::sweep(&CacheSettings::from_environment());
     let exit = Exit::read(&bundle).unwrap_or_else(|| Exit::now(0, KILLED));
     let mut response = DeleteResponse::new();
     response.pid = exit.pid;

@@ -10,7 +10,7 @@ use super::failure::Limit;
 use super::output::Output;
 use super::request::Request;
 use super::worker::{self, End, Job};
-use super::{Code, CompileError, ModuleBytes, Origin, chain, kind_of};
+use super::{Code, CompileError, ModuleBytes, Origin, chain, kind_of, leftover};
 use crate::module::Form;
 use crate::order::{CodeKind, Compiled};
 
@@ -102,7 +102,7 @@ impl Compilation<'_> {
         let job = Job {
             settings: &driver.settings,
             program: driver.program.as_fd(),
-            cgroup: &driver.cgroup_path(self.slot.as_ref()),
+            cgroup: &leftover::path(driver.identity.as_deref(), self.slot.as_ref()),
             input: input.as_fd(),
             output: for_worker.as_fd(),
             wasi_p3: self.request.options.wasi_p3,

@@ -25,11 +25,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
-use skiff_cache::{Cache, Entry, Key, KeyParts, Kind, SlotLock};
-use skiff_sandbox::cgroup::Layout;
+use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
 use skiff_sandbox::sys::mount;
 
 use crate::order::CodeKind;
@@ -39,6 +37,7 @@ mod compilation;
 mod error;
 mod failure;
 mod fingerprint;
+mod leftover;
 mod output;
 mod processor;
 mod request;
@@ -47,10 +46,13 @@ mod source;
 mod worker;
 
 pub use error::CompileError;
+pub use leftover::sweep;
 pub use settings::Settings;
 pub use source::{ModuleBuffer, ModuleBytes, SourceError};
 
 use request::Request;
+
+pub use skiff_cache::Settings as CacheSettings;
 
 /// An error of another's, carried through.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -145,7 +147,7 @@ struct Driver {
     /// The cache, or why there is none.
     cache: Result<Cache, String>,
     /// Part of the names of the workers' cgroups: two caches on one node have each their own slots.
-    identity: String,
+    identity: Option<String>,
 }
 
 /// What an entry's kind means, for listings: `module`, `component`, or the name of a note.
@@ -194,7 +196,10 @@ impl Compiler {
             log::warn!("modules are compiled anew at each start: {reason}");
             reason
         });
-        let identity = identity(cache.as_ref().ok());
+        let identity = cache
+            .as_ref()
+            .ok()
+            .and_then(|cache| leftover::identity(cache.directory()));
         Ok(Self(Arc::new(Driver {
             program,
             build,
@@ -228,20 +233,6 @@ impl Compiler {
                 .lookup(&self.key(sha256, options))
                 .is_ok_and(|entry| entry.is_some())
         })
-    }
-
-    /// Removes cgroups that workers of dead shims left behind. Fast when there is nothing, and leaves alone what
-    /// is in use. Called by the shim's `delete`.
-    pub fn sweep(&self) {
-        let (Some(cache), Ok(layout)) = (self.cache(), Layout::of_node()) else {
-            return;
-        };
-        let mut slots = Vec::new();
-        // Held all at once: each is another one then.
-        while let Ok(Some(slot)) = cache.try_slot(self.0.settings.slots) {
-            worker::clean(&self.0.cgroup_path(Some(&slot)), layout);
-            slots.push(slot);
-        }
     }
 
     /// The code of a module: from the cache, else compiled now. `name` is what the user calls the module.
@@ -287,30 +278,6 @@ impl Compiler {
             origin: Origin::Cached,
         })
     }
-}
-
-impl Driver {
-    /// A slot's holder is the only one on the node to use its name, so what is found there is a leftover.
-    fn cgroup_path(&self, slot: Option<&SlotLock>) -> String {
-        static UNSLOTTED: AtomicU64 = AtomicU64::new(0);
-        match slot {
-            Some(slot) => format!("/skiff-compile/{}-{}", self.identity, slot.number()),
-            None => format!(
-                "/skiff-compile/p{}-{}",
-                std::process::id(),
-                UNSLOTTED.fetch_add(1, Ordering::Relaxed)
-            ),
-        }
-    }
-}
-
-/// Names the cache's directory on this node, however it is reached.
-fn identity(cache: Option<&Cache>) -> String {
-    let stat = cache.and_then(|cache| rustix::fs::stat(cache.directory()).ok());
-    stat.map_or_else(
-        || "none".to_owned(),
-        |stat| format!("{:x}-{:x}", stat.st_dev, stat.st_ino),
-    )
 }
 
 /// Runs what blocks on one of tokio's threads for it.

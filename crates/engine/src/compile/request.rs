@@ -70,7 +70,7 @@ impl Request<'_> {
         {
             let (cache, engine) = (cache.clone(), self.settings().engine.clone());
             self.blocking("note its digest", move || {
-                fingerprint::note(&cache, &engine, &fingerprint, &sha256)
+                fingerprint::note(&cache, &engine, &fingerprint, &sha256);
             })
             .await?;
         }

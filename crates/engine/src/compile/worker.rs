@@ -16,7 +16,7 @@ use skiff_sandbox::sys::mount::{self, attribute};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::io::unix::AsyncFd;
 
-use super::{BoxError, Settings, blocking};
+use super::{BoxError, Settings, blocking, leftover};
 use crate::order::{CompileOrder, Compiled};
 
 /// The user that owns nothing (`nobody`, also the kernel's overflow id).
@@ -72,7 +72,7 @@ fn failed<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E) -> Failu
 /// Dropping the future kills the worker, waits for its end and removes its cgroup.
 pub(super) async fn run(job: &Job<'_>) -> Result<End, Failure> {
     let layout = Layout::of_node().map_err(failed("find out the node's cgroups"))?;
-    clean(job.cgroup, layout);
+    leftover::clean(job.cgroup, layout);
     let limits = limits(job.settings, job.cgroup).where_possible(layout);
     let cgroup =
         Cgroup::create(&limits, layout).map_err(failed("make a cgroup for the compiler"))?;
@@ -98,20 +98,6 @@ pub(super) async fn run(job: &Job<'_>) -> Result<End, Failure> {
         log::warn!("the compiler of {} said: {words}", job.settings.engine);
     }
     Ok(end)
-}
-
-/// Removes what a dead shim has left of an earlier worker.
-pub(super) fn clean(path: &str, layout: &Layout) {
-    let clean = || {
-        let old = Cgroup::open(path, layout)?;
-        if !old.pids()?.is_empty() {
-            old.kill()?;
-        }
-        old.remove()
-    };
-    if let Err(error) = clean() {
-        log::warn!("could not remove the compiler cgroup {path} of an earlier shim: {error}");
-    }
 }
 
 fn limits(settings: &Settings, path: &str) -> CgroupPlan {

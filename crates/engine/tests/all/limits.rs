@@ -194,3 +194,57 @@ fn waiting_for_a_slot_ends() {
         "could not compile module /app.wasm: other compilations on this node left no room within 0 s"
     );
 }
+
+/// A driver in a process of its own, to be killed; does nothing when run as a test.
+#[test]
+fn child() {
+    let Some(directory) = std::env::var_os("SKIFF_TEST_CACHE") else {
+        return;
+    };
+    // Within the cache's directory, with which it goes: this process is killed.
+    let place = tempfile::tempdir_in(&directory).unwrap();
+    let mut settings = settings(&place);
+    settings.cache.directory = directory.into();
+    let compiler = Compiler::new(settings).unwrap();
+    let source = Source::File(file(&text("spin")));
+    run(compiler.code_for(source, "x", CompileOptions::default())).unwrap_err();
+}
+
+#[test]
+fn what_a_killed_shim_leaves_is_swept() {
+    let fixture = Fixture::new();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "limits::child"])
+        .env("SKIFF_TEST_CACHE", &fixture.cache)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    let tasks = || -> Vec<String> {
+        let read =
+            |path: PathBuf| std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        cgroups(&fixture.cache).into_iter().map(read).collect()
+    };
+    while tasks().iter().all(String::is_empty) {
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "no worker was started"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It is in use: nothing happens.
+    skiff_engine::compile::sweep(&settings_of(&fixture));
+    assert!(tasks().iter().any(|tasks| !tasks.is_empty()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!cgroups(&fixture.cache).is_empty());
+    skiff_engine::compile::sweep(&settings_of(&fixture));
+    assert_eq!(cgroups(&fixture.cache), Vec::<PathBuf>::new());
+}
+
+fn settings_of(fixture: &Fixture) -> skiff_cache::Settings {
+    skiff_cache::Settings {
+        directory: fixture.cache.clone(),
+        limit: 1 << 30,
+    }
+}
