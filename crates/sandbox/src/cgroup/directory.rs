@@ -52,15 +52,14 @@ impl Cgroup {
     pub fn create(plan: &CgroupPlan, layout: &Layout) -> Result<Self, CgroupError> {
         layout.supported()?;
         let cgroup = Self::open(&plan.path, layout)?;
-        cgroup.make(plan, layout).inspect_err(|_| {
-            if let Err(error) = cgroup.remove() {
-                log::warn!(
-                    "could not remove the cgroup {} after a failure: {error}",
-                    plan.path
-                );
+        let mut made = Vec::new();
+        match cgroup.make(plan, layout, &mut made) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                cgroup.undo(&made);
+                Err(error)
             }
-        })?;
-        Ok(cgroup)
+        }
     }
 
     /// The cgroup at `path` as it is, if it is: none of its directories has to exist.
@@ -196,10 +195,15 @@ impl Cgroup {
         )
     }
 
-    fn make(&self, plan: &CgroupPlan, layout: &Layout) -> Result<(), CgroupError> {
+    fn make<'a>(
+        &'a self,
+        plan: &CgroupPlan,
+        layout: &Layout,
+        made: &mut Vec<&'a Path>,
+    ) -> Result<(), CgroupError> {
         let hierarchies = layout.unified.iter().chain(&layout.hierarchies);
         for (path, hierarchy) in self.paths().zip(hierarchies) {
-            make_directories(path, hierarchy)
+            make_directories(path, hierarchy, made)
                 .map_err(CgroupError::io("create the cgroup", path))?;
         }
         for setting in &plan.settings {
@@ -213,15 +217,31 @@ impl Cgroup {
         }
         Ok(())
     }
+
+    /// Removes what a failed attempt has made, and nothing that was there before.
+    fn undo(&self, made: &[&Path]) {
+        for path in self.paths() {
+            if made.contains(&path)
+                && let Err(error) = remove_tree(path)
+            {
+                log::warn!("could not remove {} again: {error}", path.display());
+            }
+            remove_marked_parents(path);
+        }
+    }
 }
 
 /// `mkdir -p`, with the processors and memory nodes of the parent for a cpuset, which has none at first
 /// and takes no process then.
-fn make_directories(path: &Path, hierarchy: &Hierarchy) -> io::Result<()> {
+fn make_directories<'a>(
+    path: &'a Path,
+    hierarchy: &Hierarchy,
+    made: &mut Vec<&'a Path>,
+) -> io::Result<()> {
     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
     let mut attempts = 0;
     loop {
-        match make_levels(path, &hierarchy.mount, cpuset) {
+        match make_levels(path, &hierarchy.mount, cpuset, made) {
             // A directory above was removed with its last container in this moment: it is not there, or
             // a file in it does not answer any more.
             Err(error) if is_gone(&error) && attempts < MAKE_ATTEMPTS => attempts += 1,
@@ -235,7 +255,12 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
-fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
+fn make_levels<'a>(
+    path: &'a Path,
+    mount: &Path,
+    cpuset: bool,
+    made: &mut Vec<&'a Path>,
+) -> io::Result<()> {
     let inside = path
         .strip_prefix(mount)
         .map_err(|_| io::Error::from(ErrorKind::InvalidInput))?;
@@ -244,7 +269,7 @@ fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
         level.push(part);
         let leaf = level == path;
         match fs::create_dir(&level) {
-            Ok(()) if leaf => {}
+            Ok(()) if leaf => made.push(path),
             // Without the mark the directory stays behind, as it does with runc.
             Ok(()) => {
                 if let Err(error) =
@@ -254,7 +279,10 @@ fn make_levels(path: &Path, mount: &Path, cpuset: bool) -> io::Result<()> {
                 }
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if leaf && !fs::read_to_string(level.join("cgroup.procs"))?.is_empty() {
+                if leaf
+                    && !made.contains(&path)
+                    && !fs::read_to_string(level.join("cgroup.procs"))?.is_empty()
+                {
                     return Err(io::Error::other(
                         "it exists already and has processes in it",
                     ));

@@ -407,6 +407,17 @@ fn an_empty_cgroup_that_exists_is_taken() {
 }
 
 #[test]
+fn a_failure_leaves_what_was_there() {
+    let scratch = Scratch::new(|plan| plan);
+    let mut refused = CgroupPlan::new(&scratch.path).pids(3);
+    refused.settings[0].value = "many".to_owned();
+    Cgroup::create(&refused, layout()).unwrap_err();
+    for path in scratch.cgroup.paths() {
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
+#[test]
 fn nothing_is_left_of_a_cgroup_that_could_not_be_made() {
     let path = Scratch::path();
     let plan = CgroupPlan::new(&path).pids(3);
