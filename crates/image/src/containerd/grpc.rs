@@ -251,8 +251,9 @@ impl Connection {
                 detail: format!("HTTP status {}", head.status),
             });
         }
-        // A refusal may come as one block of headers, without a body.
-        if head.headers.contains_key("grpc-status") {
+        // A refusal, and the reading of an empty blob, come as one block of headers without a body.
+        let settled = head.headers.contains_key("grpc-status");
+        if settled {
             status(method, &head.headers)?;
         }
         Ok(Answers {
@@ -260,6 +261,7 @@ impl Connection {
             body,
             buffer: BytesMut::new(),
             patience,
+            settled,
             answer: std::marker::PhantomData,
         })
     }
@@ -272,6 +274,8 @@ pub(super) struct Answers<A> {
     body: h2::RecvStream,
     buffer: BytesMut,
     patience: Duration,
+    /// The status came with the head; no other follows.
+    settled: bool,
     answer: std::marker::PhantomData<A>,
 }
 
@@ -302,6 +306,7 @@ impl<A: Message + Default> Answers<A> {
                         .map_err(failed)?;
                     self.buffer.extend_from_slice(&piece);
                 }
+                None if self.settled => return Ok(None),
                 None => {
                     let trailers = timeout(patience, self.body.trailers())
                         .await
