@@ -1071,3 +1071,76 @@ fn text_that_is_no_spec() {
 fn a_blueprint_is_stable() {
     assert_eq!(plan_of(CRI_RESTRICTED), plan_of(CRI_RESTRICTED));
 }
+
+/// Every value of a spec exchanged for others: a blueprint or a sentence, and never a panic.
+#[test]
+fn no_value_makes_it_panic() {
+    fn places(json: &Value, at: &str, found: &mut Vec<String>) {
+        found.push(at.to_owned());
+        match json {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    places(
+                        value,
+                        &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")),
+                        found,
+                    );
+                }
+            }
+            // One call is like another.
+            Value::Array(list) => {
+                for (index, value) in list.iter().enumerate().take(3) {
+                    places(value, &format!("{at}/{index}"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+    let others = [
+        json!(null),
+        json!(0),
+        json!(-1),
+        json!(i64::MAX),
+        json!(u64::MAX),
+        json!(""),
+        json!("../.."),
+        json!("a\0b"),
+        json!("/"),
+        json!("x".repeat(5000)),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!(true),
+    ];
+    let (mut understood, mut refused) = (0, 0);
+    for config in [CRI_RESTRICTED, CTR] {
+        let mut original: Value = serde_json::from_str(config).unwrap();
+        // One entry of the profile is like another, and all of them take long.
+        if let Some(syscalls) = original.pointer_mut("/linux/seccomp/syscalls") {
+            let entries = syscalls.as_array_mut().unwrap();
+            entries.retain(|entry| entry["args"].is_array());
+            entries.truncate(1);
+        }
+        let mut found = Vec::new();
+        places(&original, "", &mut found);
+        for at in found {
+            for other in &others {
+                let mut json = original.clone();
+                *json.pointer_mut(&at).unwrap() = other.clone();
+                let made = read(json.to_string().as_bytes())
+                    .and_then(|spec| blueprint(&spec, Role::Guest, &facts(), "c1"));
+                match made {
+                    Ok(_) => understood += 1,
+                    Err(refusal) => {
+                        refused += 1;
+                        assert!(
+                            !refusal.field.is_empty() && !refusal.reason.is_empty(),
+                            "{at}: {refusal}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    assert!(understood > 200 && refused > 1000, "{understood} {refused}");
+}
