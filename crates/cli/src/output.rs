@@ -76,6 +76,11 @@ impl Output {
     }
 }
 
+/// One sentence on stderr about something that is done, but may not be what was wanted.
+pub(crate) fn warning(sentence: &str) {
+    eprintln!("skiff: warning: {sentence}");
+}
+
 fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows

@@ -31,7 +31,13 @@ impl Progress {
         let now = Instant::now();
         if self.terminal {
             // Back to the line's beginning, and away with what was there.
-            eprint!("\r\x1b[K{what} …");
+            let elapsed = (now - self.begun).as_secs();
+            let elapsed = if elapsed > 1 {
+                format!(" {elapsed} s")
+            } else {
+                String::new()
+            };
+            eprint!("\r\x1b[K{what} …{elapsed}");
             let _flushed = std::io::stderr().flush();
         } else if worth_a_line(now - self.begun, self.told.map(|told| now - told)) {
             eprintln!("skiff: {what} ({} s)", (now - self.begun).as_secs());

@@ -1,5 +1,7 @@
 //! What `inspect` and `warm` are pointed at: a file, an archive, or an image in containerd.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -25,6 +27,9 @@ impl Target {
             );
         }
         if path.exists() {
+            if is_gzip(path) {
+                bail!("{text} is compressed: `gunzip {text}` first");
+            }
             return Ok(Self {
                 path: path.to_owned(),
                 _export: None,
@@ -47,12 +52,22 @@ impl Target {
     }
 }
 
+/// `docker save | gzip` is a habit of many.
+fn is_gzip(path: &Path) -> bool {
+    let mut magic = [0; 2];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .is_ok()
+        && magic == [0x1f, 0x8b]
+}
+
 /// Whether a name can only have been meant as a file's.
 fn is_path(text: &str) -> bool {
     let ending = Path::new(text)
         .extension()
         .and_then(|ending| ending.to_str());
-    text.starts_with(['/', '.', '~']) || matches!(ending, Some("wasm" | "wat" | "tar"))
+    text.starts_with(['/', '.', '~'])
+        || matches!(ending, Some("wasm" | "wat" | "tar" | "gz" | "tgz"))
 }
 
 #[cfg(test)]

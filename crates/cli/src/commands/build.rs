@@ -13,7 +13,7 @@ use skiff_image::build::{self, Built, HostFile, Recipe};
 use crate::Outcome;
 use crate::arguments::{Build, Layout};
 use crate::ctr;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::quantity;
 
@@ -103,10 +103,10 @@ fn stem(modules: &[PathBuf]) -> String {
 fn write(recipe: &Recipe, archive: &mut dyn Write) -> anyhow::Result<Built> {
     let mut archive = BufWriter::new(archive);
     let built = build::build(recipe, &mut archive)?;
-    for warning in &built.warnings {
-        writeln!(std::io::stderr(), "warning: {warning}")?;
-    }
     archive.flush().context("could not write the image")?;
+    for warning in &built.warnings {
+        output::warning(warning);
+    }
     Ok(built)
 }
 
@@ -163,7 +163,7 @@ fn report(
     }
     match (archive, namespace) {
         (Some(path), _) => output.text(&format!(
-            "{} in {} ({})\nnext: ctr images import --all-platforms {}",
+            "{} in {} ({})\nnext: ctr images import {}",
             built.name,
             path.display(),
             quantity::bytes(built.archive_bytes),

@@ -1,11 +1,13 @@
 //! `skiff cache ls|verify|prune`: what is kept of compiled code, whether it is intact, and less of it.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use serde::Serialize;
-use skiff_cache::{Cache, Listed, Prune, Settings, Verdict};
+use skiff_cache::{Cache, CacheError, Key, Listed, Prune, Pruned, Settings, Verdict};
+use skiff_engine::compile::kind_name;
 
 use crate::Outcome;
 use crate::arguments;
@@ -21,6 +23,8 @@ struct EntryDocument {
     /// Seconds since the epoch, give or take an hour.
     last_used: u64,
     in_use: bool,
+    /// `module` or `component`; null when the entry is damaged.
+    kind: Option<&'static str>,
     /// Who made it: an engine's name.
     maker: Option<String>,
     /// SHA-256 of what it was made from.
@@ -39,6 +43,7 @@ impl EntryDocument {
             bytes: listed.bytes,
             last_used: since_epoch.as_secs(),
             in_use: listed.in_use,
+            kind: about.map(|about| kind_name(about.kind)),
             maker: about.map(|about| about.maker.clone()),
             source: about.map(|about| hex(&about.source)),
         }
@@ -105,7 +110,15 @@ pub(crate) fn list(output: &Output) -> anyhow::Result<Outcome> {
     let rows: Vec<Vec<String>> = entries.iter().map(|entry| row(entry, now)).collect();
     if !rows.is_empty() {
         output.table(
-            &["ENTRY", "SIZE", "LAST USED", "RUNNING", "MADE BY", "MODULE"],
+            &[
+                "ENTRY",
+                "SIZE",
+                "LAST USED",
+                "RUNNING",
+                "KIND",
+                "MADE BY",
+                "OF",
+            ],
             &rows,
         )?;
     }
@@ -135,19 +148,21 @@ fn row(entry: &Listed, now: SystemTime) -> Vec<String> {
     } else {
         format!("{} ago", quantity::duration(ago))
     };
-    let (maker, source) = match &entry.about {
-        Some(about) => (
+    let running = if entry.in_use { "yes" } else { "no" };
+    let [kind, maker, source] = match &entry.about {
+        Some(about) => [
+            kind_name(about.kind).to_owned(),
             about.maker.clone(),
             format!("sha256:{}", &hex(&about.source)[..12]),
-        ),
-        None => ("damaged".into(), "run `skiff cache verify`".into()),
+        ],
+        None => ["damaged", "", "run `skiff cache verify`"].map(str::to_owned),
     };
-    let running = if entry.in_use { "yes" } else { "no" };
     vec![
         entry.key.to_string()[..12].to_owned(),
         quantity::bytes(entry.bytes),
         used,
-        running.into(),
+        running.to_owned(),
+        kind,
         maker,
         source,
     ]
@@ -214,7 +229,7 @@ pub(crate) fn prune(arguments: &arguments::Prune, output: &Output) -> anyhow::Re
         dry_run: arguments.dry_run,
     };
     let pruned = open()?
-        .map(|cache| cache.prune(&request))
+        .map(|cache| prune_shown(&cache, &request))
         .transpose()?
         .unwrap_or_default();
     if output.json() {
@@ -233,4 +248,12 @@ pub(crate) fn prune(arguments: &arguments::Prune, output: &Output) -> anyhow::Re
         ))?;
     }
     Ok(Outcome::Well)
+}
+
+/// Prunes, and names of what was removed only the entries that `ls` shows: the cache's own notes go with them.
+fn prune_shown(cache: &Cache, request: &Prune) -> Result<Pruned, CacheError> {
+    let shown: HashSet<Key> = cache.list()?.iter().map(|entry| entry.key).collect();
+    let mut pruned = cache.prune(request)?;
+    pruned.removed.retain(|key| shown.contains(key));
+    Ok(pruned)
 }

@@ -37,7 +37,8 @@ fn the_document_keeps_its_shape() {
             "layout",
             "modules",
             "name",
-            "namespace"
+            "namespace",
+            "warnings",
         ]
     );
     assert_eq!(document["name"], "localhost/hello:1");
@@ -95,6 +96,24 @@ fn the_same_input_gives_the_same_bytes() {
         std::fs::read(place.path("one.tar")).unwrap(),
         std::fs::read(place.path("two.tar")).unwrap()
     );
+}
+
+#[test]
+fn what_will_not_run_somewhere_is_said_on_stderr() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    place.file("site/index.html", b"<p>");
+    let ended = place.skiff(&[
+        "build",
+        "hello.wasm",
+        "--layout",
+        "layer",
+        "--file",
+        "site:/site",
+    ]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.starts_with("skiff: warning: "), "{ended:?}");
+    assert!(!ended.stdout.contains("warning"), "{ended:?}");
 }
 
 #[test]

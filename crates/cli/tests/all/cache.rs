@@ -14,7 +14,7 @@ fn filled(place: &Place, count: u8) -> Vec<Key> {
     })
     .unwrap();
     let about = About {
-        kind: Kind(0),
+        kind: Kind(1),
         maker: "wasmtime".into(),
         source: [7; 32],
     };
@@ -69,7 +69,15 @@ fn entries_are_listed() {
     );
     assert_eq!(
         fields(&document["entries"][0]),
-        ["bytes", "in_use", "key", "last_used", "maker", "source"]
+        [
+            "bytes",
+            "in_use",
+            "key",
+            "kind",
+            "last_used",
+            "maker",
+            "source"
+        ]
     );
 }
 

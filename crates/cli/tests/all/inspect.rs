@@ -93,6 +93,7 @@ fn what_cannot_be_read_is_a_sentence() {
     place.file("random.wasm", b"\x01\x02\x03\x04\x05\x06\x07\x08");
     place.file("empty.tar", b"");
     place.file("folder/x", b"");
+    place.file("image.tar.gz", b"\x1f\x8b\x08");
     assert!(
         place
             .skiff(&["inspect", "random.wasm"])
@@ -110,6 +111,12 @@ fn what_cannot_be_read_is_a_sentence() {
             .skiff(&["inspect", "./missing"])
             .sentence()
             .contains("there is no file")
+    );
+    assert!(
+        place
+            .skiff(&["inspect", "image.tar.gz"])
+            .sentence()
+            .contains("gunzip image.tar.gz")
     );
     assert!(
         place
