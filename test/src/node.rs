@@ -80,14 +80,43 @@ pub struct Node {
     names: Cell<u32>,
 }
 
+/// The cache of all nodes of this run that ask for none of their own.
+fn shared_cache() -> PathBuf {
+    Path::new("/tmp").join(format!("skt{}-cache", std::process::id()))
+}
+
+/// Removes what the nodes of this run shared.
+pub(crate) fn remove_shared() {
+    let cache = shared_cache();
+    if cache.exists()
+        && let Err(error) = fs::remove_dir_all(&cache)
+    {
+        runner::fault(format!("could not remove {}: {error}", cache.display()));
+    }
+}
+
 static NODES: AtomicU32 = AtomicU32::new(0);
 
 impl Node {
-    /// Starts a containerd of this version, with a cache of its own.
+    /// Starts a containerd of this version. Code that an earlier test's node compiled is in its cache.
     ///
     /// # Errors
     /// If it does not answer within seconds; its log is part of the message.
     pub fn start(version: Version) -> Result<Self> {
+        Self::with(
+            version,
+            Options {
+                cache: Some(shared_cache()),
+                ..Options::default()
+            },
+        )
+    }
+
+    /// Starts one whose cache is its own, and empty.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub fn cold(version: Version) -> Result<Self> {
         Self::with(version, Options::default())
     }
 

@@ -165,6 +165,7 @@ fn run_all(cases: &[Case], repeat: usize) -> ExitCode {
             failed.push(name);
         }
     }
+    crate::node::remove_shared();
     println!();
     for name in &failed {
         println!("failed: {name}");

@@ -275,7 +275,14 @@ fn hostile_nsswitch() -> Result<()> {
         .run(&image)
         .bind(&hosts.display().to_string(), "/etc/hosts", "ro");
     let ran = run
-        .guest(&["lookup", "known.test", "lookup", "unknown.test"])
+        .guest(&[
+            "read",
+            "/etc/hosts",
+            "lookup",
+            "known.test",
+            "lookup",
+            "unknown.test",
+        ])
         .output()?;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     ensure!(

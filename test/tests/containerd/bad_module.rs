@@ -81,8 +81,9 @@ fn blob(node: &Node, bytes: &[u8]) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
+/// With an empty cache, as the two that follow: code that is compiled already is found by the layer's digest alone.
 fn truncated_layer() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let module = guest::module()?;
     let image = Image::layer("layer", &module);
     node.import(&image)?;
@@ -98,7 +99,7 @@ fn truncated_layer() -> Result<()> {
 }
 
 fn wrong_digest_layer() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let module = guest::module()?;
     // In the archive: `ctr` stores such a blob under its true digest, so that the layer is missing.
     let wrong = Image::layer("wrong", &module).stored_as(&guest::with_section("x", b"y")?);
@@ -120,7 +121,7 @@ fn wrong_digest_layer() -> Result<()> {
 }
 
 fn layer_that_is_gone() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let module = guest::module()?;
     let image = Image::layer("layer", &module);
     node.import(&image)?;
@@ -164,7 +165,7 @@ fn truncated_module() -> Result<()> {
 /// What our own compiler made, taken out of the cache and put into an image.
 fn our_own_compiled_code() -> Result<()> {
     let code = {
-        let node = Node::start(Version::V2_4)?;
+        let node = Node::cold(Version::V2_4)?;
         let image = Image::layer("layer", &guest::module()?);
         node.import(&image)?;
         node.run(&image).output()?.ok()?;
@@ -287,7 +288,18 @@ fn component_where_a_function_is_named() -> Result<()> {
 }
 
 fn module_of_256_mib() -> Result<()> {
-    refused(&guest::padded(256 << 20)?, &["268435456"])
+    let module = guest::padded(256 << 20)?;
+    let node = Node::start(Version::V2_4)?;
+    for (image, limit) in [
+        (Image::layer("layer", &module), "268435456"),
+        (Image::root_file("file", &module), "256 MiB"),
+    ] {
+        node.import(&image)?;
+        let ran = node.run(&image).output()?;
+        is_a_sentence(&ran.stderr)?;
+        ran.fails_with(&[limit])?;
+    }
+    Ok(())
 }
 
 /// Much to compile, but nothing wrong with it.

@@ -77,7 +77,7 @@ fn runs(node: &Node, image: &Image) -> Result<()> {
 
 fn compiled_once() -> Result<()> {
     for version in Version::ALL {
-        let node = Node::start(version)?;
+        let node = Node::cold(version)?;
         let image = Image::layer("large", &guest::functions(20_000)?);
         node.import(&image)?;
         let first = node.run(&image).output()?;
@@ -99,7 +99,7 @@ fn compiled_once() -> Result<()> {
 
 /// The key is made of the module's bytes, wherever they lie.
 fn compiled_once_for_layer_and_file() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     runs(&node, &layer(&node)?)?;
     let made = identities(&node)?;
     let image = Image::root_file("file", &guest::module()?);
@@ -110,7 +110,7 @@ fn compiled_once_for_layer_and_file() -> Result<()> {
 }
 
 fn two_at_once_compile_once() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("large", &guest::functions(30_000)?);
     node.import(&image)?;
     let mut children = (0..4)
@@ -176,7 +176,7 @@ fn sleeper<'a>(node: &'a Node, image: &Image) -> Result<Task<'a>> {
 }
 
 fn code_is_shared_and_clean() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = layer(&node)?;
     let tasks = [sleeper(&node, &image)?, sleeper(&node, &image)?];
     let entry = entries(&node)?.pop().context("nothing was compiled")?;
@@ -208,7 +208,7 @@ fn code_is_shared_and_clean() -> Result<()> {
 /// Every page of an entry is changed once. Each time the change is noticed before a byte is executed: the guest's
 /// output is right, and the entry is another file than the one that was changed.
 fn every_page_flipped() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     // Small, so that the entry has few pages; the check does not depend on what they hold.
     let image = Image::layer("small", &guest::text(SMALL)?);
     node.import(&image)?;
@@ -257,7 +257,7 @@ fn change(path: &Path, place: u64) -> Result<()> {
 }
 
 fn truncated_anywhere() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = layer(&node)?;
     runs(&node, &image)?;
     let length = fs::metadata(entries(&node)?.pop().context("nothing was compiled")?)?.len();
@@ -276,7 +276,7 @@ fn truncated_anywhere() -> Result<()> {
 
 /// Two good entries under each other's names: right by themselves, wrong for the key.
 fn entries_swapped() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let one = layer(&node)?;
     runs(&node, &one)?;
     let other = Image::layer("small", &guest::text(SMALL)?);
@@ -297,7 +297,7 @@ fn entries_swapped() -> Result<()> {
 
 /// A file that somebody else could have written, and can still change, is no entry.
 fn entry_of_another_owner() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = layer(&node)?;
     runs(&node, &image)?;
     let entry = entries(&node)?.pop().context("nothing was compiled")?;
@@ -315,7 +315,7 @@ fn entry_of_another_owner() -> Result<()> {
 }
 
 fn entry_removed_while_it_runs() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = layer(&node)?;
     let task = node
         .run(&image)
@@ -336,7 +336,7 @@ fn entry_removed_while_it_runs() -> Result<()> {
 }
 
 fn worker_killed() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("large", &guest::functions(60_000)?);
     node.import(&image)?;
     let mut child = node.run(&image).spawn()?;
@@ -372,7 +372,7 @@ fn worker_killed() -> Result<()> {
 
 /// A pod with less memory than compiling takes runs all the same.
 fn pod_is_not_charged() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("large", &guest::functions(50_000)?);
     node.import(&image)?;
     let ran = node
@@ -385,7 +385,7 @@ fn pod_is_not_charged() -> Result<()> {
 
 /// The engine host runs as uid 0 of the machine here: not even so can it open its code or its program for writing.
 fn not_writable_from_the_container() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = layer(&node)?;
     let task = sleeper(&node, &image)?;
     let (_, process) = task.state()?;

@@ -319,6 +319,13 @@ fn built_by_skiff_into_containerd() -> Result<()> {
     let module = node.directory().join("logs/app.wasm");
     std::fs::write(&module, guest::module()?)?;
     let mut command = std::process::Command::new(tools::skiff("skiff")?);
+    // It calls `ctr`, as a user's shell would find it.
+    let shell = node.ctr_command::<&str>(&[]);
+    let path = shell.get_envs().find(|(name, _)| *name == "PATH");
+    command.env(
+        "PATH",
+        path.and_then(|(_, value)| value).unwrap_or_default(),
+    );
     command
         .arg("build")
         .arg(&module)
