@@ -128,6 +128,9 @@ pub enum CreateError {
     /// The launched process does not answer.
     #[error("its process was not ready within {} seconds", READY_PATIENCE.as_secs())]
     TimedOut,
+    /// containerd has deleted it, or shut the shim down.
+    #[error("containerd gave it up while it was being created")]
+    Unwanted,
     /// The launched process says something else.
     #[error("its process sent something unexpected")]
     Control(#[source] ControlError),
@@ -143,6 +146,7 @@ impl CreateError {
             Self::Module(_) | Self::Compile(_) | Self::Gather(_) | Self::Root(_) => {
                 Code::FAILED_PRECONDITION
             }
+            Self::Unwanted => Code::CANCELLED,
             Self::Config { .. }
             | Self::Facts(_)
             | Self::Cgroup(_)
@@ -184,7 +188,11 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
     };
-    let task = Arc::new(make(pod, &request, places).await.map_err(failed)?);
+    let made = tokio::select! {
+        made = make(pod, &request, places) => made,
+        () = reservation.unwanted() => Err(CreateError::Unwanted),
+    };
+    let task = Arc::new(made.map_err(failed)?);
     // Nothing waits from here to the end: the event of the creation comes before that of the exit.
     reservation.fill(Arc::clone(&task));
     pod.events.created(

@@ -5,8 +5,9 @@
 //! says what this is. The daemon answers the Task service ([`service`]) from the state of its containers
 //! ([`pod`], [`task`]), makes them ([`create`]), and tells containerd what happens to them ([`events`]).
 //!
-//! It links no engine, starts no thread and never forks: containers are other executables, launched by
-//! `skiff_sandbox`.
+//! It links no engine and never forks: containers are other executables, launched by `skiff_sandbox` from
+//! the process's first thread, to which the kernel ties their lives. The only other thread is one of the
+//! runtime's that hashes a module's bytes or verifies its code, and ends when it has been idle.
 
 pub mod bootstrap;
 pub mod command_line;

@@ -46,9 +46,15 @@ pub struct Pod {
 
 #[derive(Debug, Default)]
 struct Tasks {
-    /// `None` while it is being created.
-    by_id: BTreeMap<String, Option<Arc<Task>>>,
+    by_id: BTreeMap<String, Place>,
     shutting_down: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Being created; told when nobody wants it any more.
+    Creating(Arc<Notify>),
+    Created(Arc<Task>),
 }
 
 /// An id that is taken by a container being created; given back when dropped.
@@ -56,6 +62,7 @@ struct Tasks {
 pub struct Reservation<'a> {
     pod: &'a Pod,
     id: String,
+    unwanted: Arc<Notify>,
     filled: bool,
 }
 
@@ -93,10 +100,14 @@ impl Pod {
         if tasks.by_id.contains_key(id) {
             return Err(TaskError::Exists { id: id.to_owned() });
         }
-        tasks.by_id.insert(id.to_owned(), None);
+        let unwanted = Arc::new(Notify::new());
+        tasks
+            .by_id
+            .insert(id.to_owned(), Place::Creating(Arc::clone(&unwanted)));
         Ok(Reservation {
             pod: self,
             id: id.to_owned(),
+            unwanted,
             filled: false,
         })
     }
@@ -106,8 +117,10 @@ impl Pod {
     /// # Errors
     /// There is none.
     pub fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
-        let task = self.tasks().by_id.get(id).and_then(Clone::clone);
-        task.ok_or_else(|| TaskError::NoTask { id: id.to_owned() })
+        match self.tasks().by_id.get(id) {
+            Some(Place::Created(task)) => Ok(Arc::clone(task)),
+            Some(Place::Creating(_)) | None => Err(TaskError::NoTask { id: id.to_owned() }),
+        }
     }
 
     /// Whether nothing is left to serve.
@@ -116,11 +129,18 @@ impl Pod {
     }
 
     /// Ends the shim, if it has no containers. Others are left in peace: containerd asks after each of
-    /// them.
+    /// them. Containers that are only being created are given up, since containerd has done so too.
     pub fn shut_down(&self) {
         let mut tasks = self.tasks();
-        if tasks.by_id.is_empty() {
+        if tasks
+            .by_id
+            .values()
+            .all(|place| matches!(place, Place::Creating(_)))
+        {
             tasks.shutting_down = true;
+            for place in tasks.by_id.values() {
+                place.give_up();
+            }
             self.quit.notify_one();
         }
     }
@@ -191,6 +211,10 @@ impl Pod {
     /// # Errors
     /// It runs, or something of it cannot be removed; then it is still here and the call can be repeated.
     pub async fn delete(&self, id: &str) -> Result<Exit, TaskError> {
+        // containerd deletes a container whose creation takes too long; nothing answers its request then.
+        if let Some(place) = self.tasks().by_id.get(id) {
+            place.give_up();
+        }
         let task = self.task(id)?;
         let _deleting = task.deleting.lock().await;
         // The call before this one may have been faster.
@@ -242,11 +266,27 @@ impl Pod {
     }
 }
 
+impl Place {
+    fn give_up(&self) {
+        if let Self::Creating(unwanted) = self {
+            unwanted.notify_one();
+        }
+    }
+}
+
 impl Reservation<'_> {
+    /// Waits until nobody wants the container any more.
+    pub async fn unwanted(&self) {
+        self.unwanted.notified().await;
+    }
+
     /// The container is created.
     pub fn fill(mut self, task: Arc<Task>) {
         self.filled = true;
-        self.pod.tasks().by_id.insert(self.id.clone(), Some(task));
+        self.pod
+            .tasks()
+            .by_id
+            .insert(self.id.clone(), Place::Created(task));
     }
 }
 

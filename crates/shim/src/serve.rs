@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use skiff_sandbox::sys::process;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use ttrpc::r#async::Server;
@@ -57,6 +58,8 @@ pub fn serve(flags: &Flags, engine: &str) -> Result<(), ServeError> {
     if flags.namespace.is_empty() {
         return Err(ServeError::NoFlag("namespace"));
     }
+    // Whatever containerd, or who started it, forgot to close on exec: containers would be next.
+    process::close_from(3).map_err(|error| ServeError::Io("close inherited descriptors", error))?;
     let listener = inherited_socket().map_err(ServeError::NoSocket)?;
     // Of the socket's file: nobody replaces it while it is served.
     let identity = Identity::of(&path);

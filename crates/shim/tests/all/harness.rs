@@ -70,7 +70,10 @@ fn programs() -> &'static Path {
 
 /// Takes events as containerd does.
 #[derive(Clone, Default)]
-pub(crate) struct Taken(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+pub(crate) struct Taken(Arc<Mutex<Vec<Event>>>);
+
+/// Topic and message.
+type Event = (String, Vec<u8>);
 
 impl Events for Taken {
     fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
@@ -102,6 +105,8 @@ pub(crate) struct Spec {
     pub(crate) pod: Option<String>,
     /// More of the spec: text that goes into its top level.
     pub(crate) more: String,
+    /// What the fake compile worker is to do.
+    pub(crate) compile: &'static str,
 }
 
 impl Spec {
@@ -112,6 +117,7 @@ impl Spec {
             words,
             pod: None,
             more: String::new(),
+            compile: "code",
         }
     }
 
@@ -176,7 +182,11 @@ impl Containerd {
     pub(crate) fn make(&self, spec: &Spec) {
         let bundle = self.bundle(&spec.id);
         fs::create_dir_all(bundle.join("rootfs")).unwrap();
-        fs::write(bundle.join("rootfs/app.wat"), ";; do code\n(module)").unwrap();
+        fs::write(
+            bundle.join("rootfs/app.wat"),
+            format!(";; do {}\n(module)", spec.compile),
+        )
+        .unwrap();
         let mut annotations = Vec::new();
         if let Some(pod) = &spec.pod {
             let kind = if *pod == spec.id {
@@ -504,12 +514,20 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool, otherwise: impl Fn
     }
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a thread of the process is there and no zombie: with the last of them its files are closed.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status
-        .rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    threads
+        .map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+        .any(|stat| {
+            let state = stat
+                .rsplit_once(')')
+                .map(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+            state == Some(false)
+        })
 }
 
 pub(crate) fn kill(pid: u32, signal: i32) {

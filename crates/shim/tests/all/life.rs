@@ -176,7 +176,7 @@ fn streams_are_the_callers_own() {
                 .open(path)
                 .unwrap()
                 .write_all(b"from outside")
-                .unwrap()
+                .unwrap();
         })
     };
     shim.create(&containerd.request("c")).unwrap();

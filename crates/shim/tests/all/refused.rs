@@ -5,7 +5,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
 
-use crate::harness::{Containerd, Spec, refusal};
+use crate::harness::{Containerd, Spec, code, refusal};
 
 fn refused(spec: &Spec, change: impl FnOnce(&mut CreateTaskRequest)) -> (Code, String) {
     let containerd = Containerd::new();
@@ -62,7 +62,7 @@ fn terminals_and_checkpoints() {
     assert_eq!(code, Code::UNIMPLEMENTED);
     assert!(sentence.contains("terminal"), "{sentence}");
     let (code, _) = refused(&Spec::guest("c", "run"), |request| {
-        request.checkpoint = "/x".to_owned()
+        request.checkpoint = "/x".to_owned();
     });
     assert_eq!(code, Code::UNIMPLEMENTED);
 }
@@ -74,12 +74,12 @@ fn options_and_streams() {
         ..Any::default()
     };
     let (code, sentence) = refused(&Spec::guest("c", "run"), |request| {
-        request.options = MessageField::some(options)
+        request.options = MessageField::some(options);
     });
     assert_eq!(code, Code::INVALID_ARGUMENT);
     assert!(sentence.contains("io.example.Options"), "{sentence}");
     let (code, sentence) = refused(&Spec::guest("c", "run"), |request| {
-        request.stdout = "binary:///bin/sh?a=b".to_owned()
+        request.stdout = "binary:///bin/sh?a=b".to_owned();
     });
     assert_eq!(code, Code::INVALID_ARGUMENT);
     assert!(sentence.contains("binary:///bin/sh"), "{sentence}");
@@ -88,7 +88,34 @@ fn options_and_streams() {
 #[test]
 fn ids_that_are_paths() {
     let (code, _) = refused(&Spec::guest("c", "run"), |request| {
-        request.id = "../c".to_owned()
+        request.id = "../c".to_owned();
     });
     assert_eq!(code, Code::INVALID_ARGUMENT);
+}
+
+/// containerd gives up a container that takes too long, and wants the shim gone.
+#[test]
+fn what_containerd_gives_up() {
+    for shut_down in [false, true] {
+        let containerd = Containerd::new();
+        containerd.make(&Spec {
+            compile: "hang",
+            ..Spec::guest("c", "run")
+        });
+        let shim = containerd.shim("c");
+        let caller = containerd.connect(&shim.address);
+        let request = containerd.request("c");
+        let create = std::thread::spawn(move || refusal(caller.create(&request)));
+        // Nothing tells from outside when the worker has begun.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if shut_down {
+            shim.shutdown();
+            drop(shim);
+            drop(create);
+        } else {
+            assert_eq!(code(shim.delete("c")), Code::NOT_FOUND);
+            assert_eq!(create.join().unwrap().0, Code::CANCELLED);
+            shim.shutdown();
+        }
+    }
 }
