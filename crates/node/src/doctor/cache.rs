@@ -1,4 +1,5 @@
-//! The folder of compiled code: is it fit for what is done with it?
+//! The folder of compiled code: is it fit for what is done with it? Nothing of this is a failure: without a
+//! cache containers run, and compile at every start.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -134,14 +135,14 @@ fn folder(facts: &Facts) -> Finding {
             format!("cache {path} has mode {mode:04o}: others may have put files in it"),
             format!("chmod 0700 {path}; `skiff cache verify` sets aside what is not Skiff's"),
         ),
-        State::There { uid, .. } => Finding::fail(
+        State::There { uid, .. } => Finding::warn(
             id,
             format!("cache {path} belongs to user {uid}; it is not used, and every start compiles"),
             format!("chown root:root {path}"),
         ),
-        State::NotAFolder => Finding::fail(
+        State::NotAFolder => Finding::warn(
             id,
-            format!("cache {path} is not a folder"),
+            format!("cache {path} is not a folder; every start compiles"),
             format!("move it away: mv {path} {path}.old"),
         ),
     }
@@ -152,28 +153,26 @@ fn file_system(facts: &Facts) -> Finding {
     let path = facts.folder.display();
     let elsewhere = "set SKIFF_CACHE_DIR in containerd's environment to a folder on another file system and restart containerd";
     if facts.read_only {
-        return Finding::fail(
+        return Finding::warn(
             id,
-            format!(
-                "the file system of {path} is mounted read-only; nothing that is compiled can be kept"
-            ),
+            format!("the file system of {path} is mounted read-only; every start compiles"),
             elsewhere,
         );
     }
     if facts.noexec {
-        return Finding::fail(
+        return Finding::warn(
             id,
             format!(
-                "the file system of {path} is mounted noexec; compiled code cannot be mapped from it"
+                "the file system of {path} is mounted noexec; compiled code cannot be mapped from it, and every start compiles"
             ),
             elsewhere,
         );
     }
     if !facts.nameless_files {
-        return Finding::fail(
+        return Finding::warn(
             id,
             format!(
-                "the file system of {path} has no nameless files (O_TMPFILE), by which entries are made whole or not at all"
+                "the file system of {path} has no nameless files (O_TMPFILE), by which entries are made whole or not at all; every start compiles"
             ),
             elsewhere,
         );
@@ -188,10 +187,10 @@ fn space(facts: &Facts) -> Finding {
     let next = "free some space, or remove code that is not used with `skiff cache prune`";
     let inodes = facts.free_inodes.unwrap_or(u64::MAX);
     if facts.free_bytes < NO_SPACE || inodes == 0 {
-        return Finding::fail(
+        return Finding::warn(
             id,
             format!(
-                "{mebibytes} MiB and {inodes_text} inodes are free at {path}; code is compiled again at every start",
+                "{mebibytes} MiB and {inodes_text} inodes are free at {path}; every start compiles",
                 inodes_text = counted(facts.free_inodes)
             ),
             next,
@@ -239,7 +238,7 @@ mod tests {
 
     #[test]
     fn judgements() {
-        use Status::{Fail, Ok, Warn};
+        use Status::{Ok, Warn};
         type Fault = fn(&mut Facts);
         let table: [(&str, Fault, Status); 16] = [
             ("cache.folder", |_| (), Ok),
@@ -247,7 +246,7 @@ mod tests {
             (
                 "cache.folder",
                 |facts| facts.state = State::NotAFolder,
-                Fail,
+                Warn,
             ),
             (
                 "cache.folder",
@@ -257,7 +256,7 @@ mod tests {
                         mode: 0o700,
                     }
                 },
-                Fail,
+                Warn,
             ),
             (
                 "cache.folder",
@@ -280,18 +279,18 @@ mod tests {
                 Warn,
             ),
             ("cache.file_system", |_| (), Ok),
-            ("cache.file_system", |facts| facts.read_only = true, Fail),
-            ("cache.file_system", |facts| facts.noexec = true, Fail),
+            ("cache.file_system", |facts| facts.read_only = true, Warn),
+            ("cache.file_system", |facts| facts.noexec = true, Warn),
             (
                 "cache.file_system",
                 |facts| facts.nameless_files = false,
-                Fail,
+                Warn,
             ),
             ("cache.space", |_| (), Ok),
             ("cache.space", |facts| facts.free_bytes = 500 << 20, Warn),
-            ("cache.space", |facts| facts.free_bytes = 1 << 20, Fail),
+            ("cache.space", |facts| facts.free_bytes = 1 << 20, Warn),
             ("cache.space", |facts| facts.free_inodes = Some(10), Warn),
-            ("cache.space", |facts| facts.free_inodes = Some(0), Fail),
+            ("cache.space", |facts| facts.free_inodes = Some(0), Warn),
             ("cache.space", |facts| facts.free_inodes = None, Ok),
         ];
         for (id, fault, expected) in table {
