@@ -42,8 +42,20 @@ fn spec(text: &str, image: &Image, name: &str) -> Value {
     spec
 }
 
+/// A cgroup that is gone when its test is, whatever became of that.
+struct Held(Cgroup);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        let removed = self.0.remove();
+        // The processes of a test that failed are reaped after this.
+        assert!(std::thread::panicking() || removed.is_ok(), "{removed:?}");
+    }
+}
+
 /// The container of a spec, and its cgroup.
-fn container(image: &Image, spec: &Value, role: Role, args: &[&str]) -> (Case, Cgroup) {
+fn container(image: &Image, spec: &Value, role: Role, args: &[&str]) -> (Held, Case) {
     let facts = Facts::read().unwrap();
     let spec = read(spec.to_string().as_bytes()).unwrap();
     let mut made = blueprint(&spec, role, &facts, "c1").unwrap();
@@ -55,7 +67,7 @@ fn container(image: &Image, spec: &Value, role: Role, args: &[&str]) -> (Case, C
     case.new = made.new;
     case.slots = slots;
     case.unified_cgroup = cgroup.unified().unwrap();
-    (case, cgroup)
+    (Held(cgroup), case)
 }
 
 fn limits(pid: u32) -> BTreeMap<String, String> {
@@ -74,7 +86,7 @@ fn ctr_with_limits() {
     let _alone = Alone::new();
     let image = Image::new();
     let spec = spec(CTR, &image, "ctr");
-    let (case, cgroup) = container(&image, &spec, Role::Guest, &["wait"]);
+    let (cgroup, case) = container(&image, &spec, Role::Guest, &["wait"]);
     let running = case.start();
     let pid = running.launched.pid;
     assert_eq!(running.status("Uid"), "1000 1000 1000 1000");
@@ -87,7 +99,7 @@ fn ctr_with_limits() {
         "{:?}",
         limits(pid)
     );
-    assert_eq!(cgroup.pids().unwrap(), [pid]);
+    assert_eq!(cgroup.0.pids().unwrap(), [pid]);
     let joined = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let place = format!("/skiff-blueprint-{}/ctr", std::process::id());
     assert!(
@@ -115,7 +127,6 @@ fn ctr_with_limits() {
         );
     }
     drop(running);
-    cgroup.remove().unwrap();
 }
 
 #[test]
@@ -125,7 +136,7 @@ fn cri_container() {
     // A read-only root has the places of its mounts already; containerd's snapshots are writable below.
     let mut spec = spec(CRI, &image, "cri");
     spec["root"]["readonly"] = json!(true);
-    let (case, cgroup) = container(
+    let (_cgroup, case) = container(
         &image,
         &spec,
         Role::Guest,
@@ -147,7 +158,6 @@ fn cri_container() {
         std::fs::set_permissions(image.path(name), mode).unwrap();
     }
     let output = case.run();
-    cgroup.remove().unwrap();
     assert_eq!(
         output.lines().collect::<Vec<_>>(),
         [
@@ -172,7 +182,7 @@ fn cri_pause() {
     let _alone = Alone::new();
     let image = Image::new();
     let spec = spec(PAUSE, &image, "pause");
-    let (mut case, cgroup) = container(&image, &spec, Role::Pause, &["wait"]);
+    let (cgroup, mut case) = container(&image, &spec, Role::Pause, &["wait"]);
     case.program = crate::harness::programs().join("skiff-pause");
     let mut running = case.start();
     running.go();
@@ -188,10 +198,9 @@ fn cri_pause() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&sysctl.stdout).trim(), "0");
-    cgroup.kill().unwrap();
+    cgroup.0.kill().unwrap();
     running.wait();
     drop(running);
-    cgroup.remove().unwrap();
 }
 
 /// A tmpfs at a path of the node, as a volume driver mounts it; shared, as systemd makes all mounts.
@@ -237,7 +246,7 @@ fn mounts_travel_as_the_spec_says() {
             .find(|mount| mount["destination"] == "/data")
             .unwrap();
         data["options"] = json!(["rbind"].into_iter().chain(option).collect::<Vec<_>>());
-        let (case, cgroup) = container(&image, &spec, Role::Guest, &["wait"]);
+        let (_cgroup, case) = container(&image, &spec, Role::Guest, &["wait"]);
         let running = case.start();
         let later = Mounted::new(volume.0.join("later"));
         let path = format!("/proc/{}/mountinfo", running.launched.pid);
@@ -267,7 +276,6 @@ fn mounts_travel_as_the_spec_says() {
         );
         drop(later);
         drop(running);
-        cgroup.remove().unwrap();
         drop(volume);
     }
 }
@@ -280,9 +288,8 @@ fn a_volume_with_a_kernel_file_system_is_refused_by_name() {
     let mut spec = spec(CTR, &image, "proc");
     let last = spec["mounts"].as_array().unwrap().len() - 1;
     spec["mounts"][last]["source"] = json!(Path::new("/proc"));
-    let (case, cgroup) = container(&image, &spec, Role::Guest, &["wait"]);
+    let (_cgroup, case) = container(&image, &spec, Role::Guest, &["wait"]);
     let refusal = case.refusal();
-    cgroup.remove().unwrap();
     assert!(
         refusal.contains("/data") && refusal.contains("proc"),
         "{refusal}"
