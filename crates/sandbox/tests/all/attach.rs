@@ -315,11 +315,13 @@ fn an_image_that_changes_while_it_is_walked_leads_nowhere() {
     image.symlink(image.outside().to_str().unwrap(), "swap");
     std::fs::create_dir_all(image.root().join("race/deep")).unwrap();
     let stop = AtomicBool::new(false);
+    let started = std::time::Instant::now();
     let source = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let root = std::fs::File::open(image.root()).unwrap();
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) && started.elapsed() < 2 * crate::harness::PATIENCE
+            {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 rustix::fs::renameat_with(&root, "swap", &root, "race", flags).unwrap();
             }
