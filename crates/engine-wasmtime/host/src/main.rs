@@ -62,9 +62,7 @@ fn main() -> ExitCode {
         }
     }
     drop(control);
-    let code = container.run(&stdio);
-    sys::signal::record_exit(code);
-    sys::end(code)
+    container.run(&stdio)
 }
 
 /// A container that is created and not started.
@@ -122,14 +120,14 @@ fn started(control: &ChildControl) -> Result<bool, Failure> {
 }
 
 impl Container {
-    fn run(self, stdio: &Stdio) -> u8 {
+    fn run(self, stdio: &Stdio) -> ! {
         if let Err(error) = confine::confine(self.guest.kind) {
             stdio.complain(&format!(
                 "skiff: {} was not run: {}",
                 self.guest.name,
                 chain(&error)
             ));
-            return skiff_engine::exit::TRAP;
+            sys::signal::end(skiff_engine::exit::TRAP);
         }
         run::run(&self.runtime, &self.engine, self.linked, &self.guest, stdio)
     }

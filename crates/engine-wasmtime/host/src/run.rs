@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skiff_engine::exit::TRAP;
 use skiff_engine::order::Guest;
 use tokio::runtime::{Builder, Runtime};
-use wasmtime::component::{ResourceTable, Val as ComponentVal};
+use wasmtime::component::{Accessor, ResourceTable, Val as ComponentVal};
 use wasmtime::{Engine, Store, Trap, Val, WasmBacktrace};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p3::bindings::CommandPre;
@@ -15,6 +15,7 @@ use crate::failure::chain;
 use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, State};
 use crate::resolver::Resolver;
 use crate::stdio::{Input, Output};
+use crate::sys;
 
 /// The guest's directory, and the only one it has.
 const ROOT: &str = "/";
@@ -32,39 +33,51 @@ pub(crate) fn event_loop() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Runs the guest to its end.
+/// Runs the guest to its end, which is the end of the process.
 pub(crate) fn run(
     runtime: &Runtime,
     engine: &Engine,
     linked: Linked,
     guest: &Guest,
     stdio: &Stdio,
-) -> u8 {
-    let result = runtime.block_on(async {
-        let mut wasi = wasi(guest, stdio)?;
-        match linked {
-            Linked::Module(module) => run_module(engine, module, wasi.build_p1()).await,
-            Linked::Component(component) => {
+) -> ! {
+    runtime.block_on(async {
+        // The process ends while the stores still exist: the kernel takes a guest's memory back faster than
+        // destructors could.
+        match (wasi(guest, stdio), linked) {
+            (Ok(mut wasi), Linked::Module(module)) => {
+                let mut store = Store::new(engine, wasi.build_p1());
+                finish(run_module(&mut store, &module).await, guest, stdio)
+            }
+            (Ok(mut wasi), Linked::Component(component)) => {
                 let state = State {
                     ctx: wasi.build(),
                     table: ResourceTable::new(),
                     resolver: Arc::new(Resolver::new("/etc")),
                 };
-                run_component(engine, component, state).await
+                let mut store = Store::new(engine, state);
+                finish(run_component(&mut store, component).await, guest, stdio)
             }
+            (Err(error), _) => finish(Err(error), guest, stdio),
         }
-    });
-    match result {
-        Ok(code) => code,
-        Err(error) => match error.downcast_ref::<I32Exit>() {
-            // As the kernel does with a process's exit code.
-            Some(I32Exit(code)) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+    })
+}
+
+fn finish(result: wasmtime::Result<u8>, guest: &Guest, stdio: &Stdio) -> ! {
+    sys::signal::end(
+        result.unwrap_or_else(|error| match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(code)) => exit_code(*code),
             None => {
                 stdio.complain(&obituary(&guest.name, &error));
                 TRAP
             }
-        },
-    }
+        }),
+    )
+}
+
+/// As the kernel makes one of what a process exits with.
+pub(crate) fn exit_code(status: i32) -> u8 {
+    u8::try_from(status & 0xff).unwrap_or(u8::MAX)
 }
 
 /// The guest's standard streams.
@@ -102,6 +115,8 @@ fn wasi(guest: &Guest, stdio: &Stdio) -> wasmtime::Result<WasiCtxBuilder> {
         .args(&guest.args)
         .initial_cwd(&guest.working_directory)
         .inherit_network()
+        .allow_tcp(true)
+        .allow_udp(true)
         .preopened_dir(ROOT, ROOT, FsPerms::ReadWrite)?;
     for variable in &guest.env {
         let (key, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -110,64 +125,59 @@ fn wasi(guest: &Guest, stdio: &Stdio) -> wasmtime::Result<WasiCtxBuilder> {
     Ok(wasi)
 }
 
-async fn run_module(engine: &Engine, module: LinkedModule, ctx: WasiP1Ctx) -> wasmtime::Result<u8> {
-    let mut store = Store::new(engine, ctx);
-    let instance = module.pre.instantiate_async(&mut store).await?;
+async fn run_module(store: &mut Store<WasiP1Ctx>, module: &LinkedModule) -> wasmtime::Result<u8> {
+    let instance = module.pre.instantiate_async(&mut *store).await?;
     for name in module
         .initialize
         .into_iter()
         .chain([module.function.as_str()])
     {
         // Checked when it was linked.
-        let Some(function) = instance.get_func(&mut store, name) else {
+        let Some(function) = instance.get_func(&mut *store, name) else {
             continue;
         };
-        let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
-        function.call_async(&mut store, &[], &mut results).await?;
+        let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
+        function.call_async(&mut *store, &[], &mut results).await?;
     }
     Ok(0)
 }
 
 async fn run_component(
-    engine: &Engine,
+    store: &mut Store<State>,
     component: LinkedComponent,
-    state: State,
 ) -> wasmtime::Result<u8> {
-    let mut store = Store::new(engine, state);
-    match component.entry {
+    let failed = match component.entry {
         Entry::Run(export) => {
-            let instance = component.pre.instantiate_async(&mut store).await?;
-            let run = instance.get_export_index(&mut store, None, &export);
-            let run = run.and_then(|run| instance.get_export_index(&mut store, Some(&run), "run"));
+            let instance = component.pre.instantiate_async(&mut *store).await?;
+            let run = instance
+                .get_export_index(&mut *store, None, &export)
+                .and_then(|run| instance.get_export_index(&mut *store, Some(&run), "run"));
             let run = run.ok_or_else(|| {
                 wasmtime::format_err!("the exported {export} has no function run")
             })?;
-            let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, &run)?;
-            let (result,) = run.call_async(&mut store, ()).await?;
-            Ok(u8::from(result.is_err()))
+            let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, &run)?;
+            let (result,) = run.call_async(&mut *store, ()).await?;
+            result.is_err()
         }
         Entry::RunP3 => {
-            let command = CommandPre::new(component.pre)?
-                .instantiate_async(&mut store)
-                .await?;
-            let result = store
-                .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
-                .await??;
-            Ok(u8::from(result.is_err()))
+            let command = CommandPre::new(component.pre)?;
+            let command = command.instantiate_async(&mut *store).await?;
+            let run =
+                async |accessor: &Accessor<State>| command.wasi_cli_run().call_run(accessor).await;
+            store.run_concurrent(run).await??.is_err()
         }
         Entry::Function(name) => {
-            let instance = component.pre.instantiate_async(&mut store).await?;
-            let function = instance.get_func(&mut store, &name);
+            let instance = component.pre.instantiate_async(&mut *store).await?;
+            let function = instance.get_func(&mut *store, &name);
             let function = function
                 .ok_or_else(|| wasmtime::format_err!("there is no function {name} any more"))?;
-            let mut results = vec![ComponentVal::Bool(false); function.ty(&store).results().len()];
-            function.call_async(&mut store, &[], &mut results).await?;
-            Ok(u8::from(matches!(
-                results.first(),
-                Some(ComponentVal::Result(Err(_)))
-            )))
+            let count = function.ty(&*store).results().len();
+            let mut results = vec![ComponentVal::Bool(false); count];
+            function.call_async(&mut *store, &[], &mut results).await?;
+            matches!(results.first(), Some(ComponentVal::Result(Err(_))))
         }
-    }
+    };
+    Ok(u8::from(failed))
 }
 
 /// How the guest died: why, and where in its own functions.

@@ -128,7 +128,7 @@ const ALWAYS: &[Allowed] = &[
         "reading files; guests keep their own positions",
     ),
     allow(libc::SYS_pwrite64, "writing files, the exit record"),
-    allow(libc::SYS_writev, "files opened for appending"),
+    allow(libc::SYS_pwritev2, "files opened for appending"),
     allow(libc::SYS_openat, "parts of paths, directories"),
     allow(
         libc::SYS_openat2,
@@ -253,6 +253,10 @@ const COMPONENT: &[Allowed] = &[
     ),
     allow(libc::SYS_set_robust_list, "threads"),
     allow(libc::SYS_rseq, "threads"),
+    allow(
+        libc::SYS_sched_getaffinity,
+        "threads, how the C library describes their stacks",
+    ),
     allow(libc::SYS_prctl, "names of threads"),
     allow(libc::SYS_exit, "the end of a thread"),
 ];

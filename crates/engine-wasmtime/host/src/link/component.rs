@@ -3,9 +3,9 @@
 //! Only the interfaces that a component imports are linked: all of WASI costs as much time as the rest of a start.
 
 use skiff_engine::order::Guest;
-use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasData, InstancePre, Linker, ResourceTable};
+use wasmtime::{Engine, StoreContextMut};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
@@ -16,6 +16,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
 use super::{LinkError, State, exported, imports, link_error, names};
+use crate::sys;
 
 /// A component that lacks nothing.
 pub(crate) struct LinkedComponent {
@@ -58,9 +59,7 @@ const P2: &[(&str, Add)] = &[
     ("wasi:cli/environment", |l| {
         cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)
     }),
-    ("wasi:cli/exit", |l| {
-        cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)
-    }),
+    ("wasi:cli/exit", add_exit),
     ("wasi:cli/stdin", |l| {
         cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)
     }),
@@ -139,6 +138,23 @@ const P3: &[(&str, Add)] = &[
         p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(l, State::sockets)
     }),
 ];
+
+/// `wasi:cli/exit`, as [`super::core`] does it.
+fn add_exit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut instance = linker.instance("wasi:cli/exit@0.2.12")?;
+    instance.func_wrap(
+        "exit",
+        |_: StoreContextMut<'_, State>, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
+            sys::signal::end(u8::from(status.is_err()))
+        },
+    )?;
+    instance.func_wrap(
+        "exit-with-code",
+        |_: StoreContextMut<'_, State>, (code,): (u8,)| -> wasmtime::Result<()> {
+            sys::signal::end(code)
+        },
+    )
+}
 
 pub(super) fn link(
     engine: &Engine,

@@ -2,10 +2,11 @@
 
 use skiff_engine::order::Guest;
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
-use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use super::{LinkError, exported, imports, link_error};
+use crate::run::exit_code;
+use crate::sys;
 
 const WASI: &str = "wasi_snapshot_preview1";
 const START: &str = "_start";
@@ -55,10 +56,11 @@ pub(super) fn link(
 
 fn add_wasi(linker: &mut Linker<WasiP1Ctx>) -> wasmtime::Result<()> {
     p1::add_to_linker_async(linker, |ctx| ctx)?;
-    // wasmtime's own makes a trap of every code from 126 on; for a container they are codes like any other.
+    // wasmtime's own unwinds the guest and describes where it was, which nobody reads, and makes a trap of every
+    // code from 126 on. For a container they are codes like any other.
     linker.allow_shadowing(true);
     linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> {
-        Err(I32Exit(code).into())
+        sys::signal::end(exit_code(code))
     })?;
     linker.allow_shadowing(false);
     Ok(())

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 /// Far more than any real file of either kind holds.
 const MAX_BYTES: u64 = 1 << 20;
@@ -11,7 +11,9 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The text of a regular file; empty if there is none. The rest of a file that is too long is not read.
 pub(super) fn text(path: &Path) -> String {
     // NONBLOCK: a FIFO in this place must not stop the lookup.
-    let Ok(file) = rustix::fs::open(
+    // openat: the filter does not know the older call of the same effect, which some machines lack.
+    let Ok(file) = rustix::fs::openat(
+        CWD,
         path,
         OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
         Mode::empty(),

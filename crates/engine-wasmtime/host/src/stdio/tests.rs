@@ -8,7 +8,8 @@ use super::*;
 
 /// Streams borrow their descriptors for the life of the program.
 fn forever(fd: OwnedFd) -> Fd {
-    Box::leak(Box::new(fd)).as_fd()
+    let fd: &'static OwnedFd = Box::leak(Box::new(fd));
+    fd.as_fd()
 }
 
 fn fifo() -> (tempfile::TempDir, std::path::PathBuf, Fd) {

@@ -11,12 +11,6 @@ pub(crate) mod code;
 pub(crate) mod landlock;
 pub(crate) mod signal;
 
-/// Ends the process at once. The kernel takes its memory back faster than destructors could.
-pub(crate) fn end(code: u8) -> ! {
-    // SAFETY: ends the process; nothing runs after it. The host buffers no output.
-    unsafe { libc::_exit(i32::from(code)) }
-}
-
 /// Registers `fd` with the event loop of the calling thread.
 ///
 /// # Errors

@@ -58,9 +58,12 @@ pub(crate) fn end_on_all(record: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the exit record of an orderly end, as the handlers do for a signal's.
-pub(crate) fn record_exit(code: u8) {
+/// Ends the process at once, after the exit record has been written, as the handlers do. Nothing is lost: the host
+/// buffers no output.
+pub(crate) fn end(code: u8) -> ! {
     write_record(RECORD.load(Ordering::Acquire), code);
+    // SAFETY: ends the process without running anything else; async-signal-safe.
+    unsafe { libc::_exit(i32::from(code)) }
 }
 
 /// The kernel's `struct sigaction` where it differs from libc's: `x86_64` and `aarch64`.
@@ -137,10 +140,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     if signal == libc::SIGPIPE && unsafe { (*info).si_pid() } == own_pid() {
         return;
     }
-    let code = exit::from_signal(u8::try_from(signal).unwrap_or(u8::MAX));
-    write_record(RECORD.load(Ordering::Acquire), code);
-    // SAFETY: ends the process without running anything else; async-signal-safe.
-    unsafe { libc::_exit(i32::from(code)) }
+    end(exit::from_signal(u8::try_from(signal).unwrap_or(u8::MAX)))
 }
 
 fn own_pid() -> i32 {

@@ -82,3 +82,67 @@ fn a_component_writes_to_standard_output() {
         "{outcome:?}"
     );
 }
+
+#[test]
+fn a_component_learns_its_working_directory() {
+    // run() is 0 if `initial-cwd` is "/data": the option's discriminant, then pointer and length.
+    let component = r#"(component
+        (import "wasi:cli/environment@0.2.0" (instance $environment
+            (export "initial-cwd" (func (result (option string))))))
+        (core module $libc
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+        (core instance $libc (instantiate $libc))
+        (alias core export $libc "memory" (core memory $memory))
+        (alias core export $libc "realloc" (core func $realloc))
+        (core func $cwd (canon lower (func $environment "initial-cwd") (memory $memory) (realloc $realloc)))
+        (core module $m
+            (import "wasi" "cwd" (func $cwd (param i32)))
+            (import "libc" "memory" (memory 1))
+            (func (export "run") (result i32)
+                (call $cwd (i32.const 0))
+                (i32.or
+                    (i32.ne (i32.load8_u (i32.const 0)) (i32.const 1))
+                    (i32.or
+                        (i32.ne (i32.load (i32.const 8)) (i32.const 5))
+                        (i32.or
+                            (i32.ne (i32.load (i32.const 1024)) (i32.const 0x7461642f))
+                            (i32.ne (i32.load8_u (i32.const 1028)) (i32.const 0x61)))))))
+        (core instance $i (instantiate $m
+            (with "wasi" (instance (export "cwd" (func $cwd))))
+            (with "libc" (instance $libc))))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $cli (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $cli)))"#;
+    assert_eq!(
+        Container::new(component)
+            .working_directory("/data")
+            .run()
+            .code(),
+        0
+    );
+    assert_eq!(
+        Container::new(component)
+            .working_directory("/")
+            .run()
+            .code(),
+        1
+    );
+}
+
+#[test]
+fn wasi_3_is_an_option() {
+    // An asynchronous function, implemented by a synchronous one.
+    let component = r#"(component
+        (core module $m (func (export "run") (result i32) (i32.const 1)))
+        (core instance $i (instantiate $m))
+        (func $run async (result (result)) (canon lift (core func $i "run")))
+        (instance $cli (export "run" (func $run)))
+        (export "wasi:cli/run@0.3.0" (instance $cli)))"#;
+    let outcome = Container::new(component).wasi_p3().run();
+    assert_eq!(outcome.code(), 1, "{outcome:?}");
+    let Err(sentence) = Container::new(component).create() else {
+        panic!("it was created")
+    };
+    assert!(sentence.contains("async"), "{sentence}");
+}

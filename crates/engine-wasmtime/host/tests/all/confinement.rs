@@ -1,6 +1,9 @@
 //! What is left of the host's powers once its guest runs.
 
+use std::collections::BTreeSet;
+
 use crate::harness::Container;
+use crate::programs::{Target, container};
 
 fn status_of(pid: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -18,4 +21,65 @@ fn a_running_host_has_one_thread_and_a_filter() {
     assert_eq!(status_of(pid, "NoNewPrivs"), "1");
     container.signal(15);
     assert_eq!(container.wait().code(), 143);
+}
+
+/// The system calls that the host makes for a guest, none of which may be refused. By `strace`.
+fn calls(container: impl FnOnce(&std::path::Path) -> Container) -> BTreeSet<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let outcome = container(&log).run();
+    let log = std::fs::read_to_string(log).unwrap();
+    // From the filter on. A line is "<pid> <call>(<arguments>) = <result>".
+    let (_, guest) = log.rsplit_once("seccomp(SECCOMP_SET_MODE_FILTER").unwrap();
+    let mut calls = BTreeSet::new();
+    for line in guest.lines().skip(1) {
+        let Some((name, rest)) = line
+            .split_once(' ')
+            .and_then(|(_, call)| call.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        // Before its first thread the C library wants a signal for changing ids in all threads: not here.
+        let refused = rest.contains("= -1 EPERM") && name != "rt_sigaction";
+        assert!(!refused, "refused: {line}");
+        calls.insert(name.to_owned());
+    }
+    assert_eq!(outcome.code(), 0, "{outcome:?}\n{log}");
+    calls
+}
+
+#[test]
+fn nothing_that_a_program_needs_is_refused() {
+    let mut all = BTreeSet::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        drop(
+            listener
+                .accept()
+                .map(|(stream, _)| stream.shutdown(std::net::Shutdown::Both)),
+        )
+    });
+    for (target, commands) in [
+        (Target::Module, &[&["files"][..], &["clocks"]][..]),
+        (
+            Target::Component,
+            &[
+                &["files"],
+                &["clocks"],
+                &["lookup", "localhost", "10.1.2.3"],
+                &["tcp", &tcp],
+            ],
+        ),
+    ] {
+        for command in commands {
+            let calls = calls(|log| container(target, command).traced(log));
+            println!(
+                "{target:?} {command:?}: {}",
+                calls.iter().cloned().collect::<Vec<_>>().join(" ")
+            );
+            all.extend(calls);
+        }
+    }
+    assert!(all.len() <= 60, "{} calls: {all:?}", all.len());
 }
