@@ -15,6 +15,10 @@ pub const LARGEST: u64 = 256 << 20;
 /// refuse less.
 const DEEPEST: usize = 32;
 
+/// Sections of a module, those of modules within it included. What linkers make has a few dozen; a walk over
+/// hundreds of millions of empty ones would keep a shim busy for seconds.
+pub const MOST_SECTIONS: u32 = 100_000;
+
 /// The custom section in which WasmEdge's "universal" format carries a shared library.
 const WASMEDGE_SECTION: &[u8] = b"wasmedge";
 
@@ -77,9 +81,12 @@ pub enum Refusal {
         /// 0 for modules, 1 for components.
         layer: u16,
     },
+    /// More sections than [`MOST_SECTIONS`].
+    #[error("it has more than {MOST_SECTIONS} sections, the limit of a module")]
+    Sections,
     /// It cannot be read.
     #[error("it could not be read")]
-    Read(#[source] io::Error),
+    Read(#[from] io::Error),
 }
 
 /// Bytes that can be read at any place.
@@ -155,14 +162,7 @@ pub fn sniff(bytes: &(impl Bytes + ?Sized)) -> Result<Form, Refusal> {
             }
             _ => return Err(Refusal::Truncated { length }),
         };
-        if Window::new(bytes, length)
-            .has_native_section(HEADER, length, form, DEEPEST)
-            .map_err(Refusal::Read)?
-        {
-            return Err(Refusal::Native {
-                what: "a module with WasmEdge's compiled code in a custom section",
-            });
-        }
+        Window::new(bytes, length).walk(HEADER, length, form, DEEPEST)?;
         return Ok(form);
     }
     if is_text(&start) {
@@ -254,6 +254,7 @@ struct Window<'a, B: ?Sized> {
     chunk: Vec<u8>,
     offset: u64,
     length: u64,
+    sections: u32,
 }
 
 /// Bytes in a window.
@@ -266,6 +267,7 @@ impl<'a, B: Bytes + ?Sized> Window<'a, B> {
             chunk: Vec::new(),
             offset: 0,
             length,
+            sections: 0,
         }
     }
 
@@ -302,27 +304,28 @@ impl<'a, B: Bytes + ?Sized> Window<'a, B> {
         Ok(None)
     }
 
-    /// Whether a custom section named `wasmedge` is in a module or component, at any depth. What is malformed
-    /// has none that an engine would find: the compiler refuses it.
-    fn has_native_section(
-        &mut self,
-        from: u64,
-        to: u64,
-        form: Form,
-        depth: usize,
-    ) -> io::Result<bool> {
+    /// Refuses a custom section named `wasmedge` in a module or component, at any depth, and more sections than
+    /// are worth a walk. What is malformed has no section that an engine would find: the compiler refuses it.
+    fn walk(&mut self, from: u64, to: u64, form: Form, depth: usize) -> Result<(), Refusal> {
         let mut offset = from;
         while offset < to {
+            self.sections += 1;
+            if self.sections > MOST_SECTIONS {
+                return Err(Refusal::Sections);
+            }
             let id = self.byte(offset)?;
             let Some((size, body)) = self.number(offset + 1, to)? else {
-                return Ok(false);
+                return Ok(());
             };
             let end = body + size;
             if end > to {
-                return Ok(false);
+                return Ok(());
             }
             match (id, form) {
-                (0, _) if self.is_native_name(body, end)? => return Ok(true),
+                (0, _) if self.is_native_name(body, end)? => {
+                    let what = "a module with WasmEdge's compiled code in a custom section";
+                    return Err(Refusal::Native { what });
+                }
                 // A component's sections 1 and 4 hold a whole module and a whole component.
                 (1 | 4, Form::Component) if depth > 0 && size > HEADER => {
                     let form = if id == 1 {
@@ -330,15 +333,13 @@ impl<'a, B: Bytes + ?Sized> Window<'a, B> {
                     } else {
                         Form::Component
                     };
-                    if self.has_native_section(body + HEADER, end, form, depth - 1)? {
-                        return Ok(true);
-                    }
+                    self.walk(body + HEADER, end, form, depth - 1)?;
                 }
                 _ => {}
             }
             offset = end;
         }
-        Ok(false)
+        Ok(())
     }
 
     fn is_native_name(&mut self, body: u64, end: u64) -> io::Result<bool> {

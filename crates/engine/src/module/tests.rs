@@ -143,7 +143,23 @@ fn a_module_of_empty_sections_costs_no_call_for_each() {
         }
     }
     // Two bytes each: id and length. Id 14 is no section of anything; the walk does not judge.
-    let bytes = Counted(module(&[&[14, 0].repeat(1 << 20)]), 0.into());
+    let count = usize::try_from(MOST_SECTIONS).unwrap();
+    let bytes = Counted(module(&[&[14, 0].repeat(count)]), 0.into());
     assert_eq!(sniff(&bytes).unwrap(), Form::Module);
-    assert!(bytes.1.get() < 40, "{} reads", bytes.1.get());
+    assert!(bytes.1.get() < 10, "{} reads", bytes.1.get());
+    assert!(refused(&module(&[&[14, 0].repeat(count + 1)])).contains("more than 100000 sections"));
+    // Those of inner modules count too.
+    let inner = section_of(1, &module(&[&[14, 0].repeat(count / 2)]));
+    assert!(matches!(
+        sniff(component(&[&inner, &inner]).as_slice()),
+        Err(Refusal::Sections)
+    ));
+}
+
+fn section_of(id: u8, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len()).unwrap();
+    let byte = |shift: u32| {
+        u8::try_from(size >> shift & 0x7f).unwrap() | if shift < 28 { 0x80 } else { 0 }
+    };
+    [&[id, byte(0), byte(7), byte(14), byte(21), byte(28)], body].concat()
 }
