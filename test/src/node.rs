@@ -315,23 +315,13 @@ impl Node {
 
     /// Processes of this node whose executable's name begins so.
     pub fn processes_named(&self, name: &str) -> Vec<u32> {
-        let mut found = Vec::new();
-        for line in self.probe.look() {
-            let mut words = line.split(' ');
-            let (Some("process"), Some(id)) = (
-                words.next(),
-                words.next().and_then(|id| id.parse::<u32>().ok()),
-            ) else {
-                continue;
-            };
+        let mut found = self.probe.processes_now();
+        found.retain(|id| {
             let program = fs::read_link(format!("/proc/{id}/exe")).unwrap_or_default();
-            if program
+            program
                 .file_name()
                 .is_some_and(|file| file.to_string_lossy().starts_with(name))
-            {
-                found.push(id);
-            }
-        }
+        });
         found
     }
 

@@ -44,6 +44,15 @@ impl Probe {
         found
     }
 
+    /// Processes below this one that are not long-lived: shims and all they started.
+    pub fn processes_now(&self) -> Vec<u32> {
+        descendants()
+            .into_iter()
+            .map(|process| process.id)
+            .filter(|id| !self.long_lived.contains(id))
+            .collect()
+    }
+
     /// Waits until nothing is there that was not there `before`; answers what does not go away.
     pub fn settle(&self, before: &Snapshot) -> Vec<String> {
         let started = Instant::now();

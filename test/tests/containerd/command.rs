@@ -74,7 +74,7 @@ fn doctor(version: Version, number: &str) -> Result<()> {
             "shim.containerd-shim-wasmtime-v1",
             "with its engine beside it",
         ),
-        ("cache.folder", "/cache"),
+        ("cache.folder", "cache /tmp/"),
     ] {
         let check = checks.iter().find(|check| check["id"] == id);
         let check = check.with_context(|| format!("no check {id}"))?;
@@ -110,7 +110,7 @@ fn built_into_containerd() -> Result<()> {
 
 /// The first start compiles; the command sees it by the same key.
 fn inspected_by_name() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("inspected", &guest::module()?);
     node.import(&image)?;
     let compiled = || -> Result<Value> {
@@ -125,7 +125,7 @@ fn inspected_by_name() -> Result<()> {
 
 /// What `warm` compiled is what the first start uses: it adds nothing to the cache.
 fn warmed_before_the_first_start() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("warmed", &guest::module()?);
     node.import(&image)?;
     let warmed = json(&node, &["cache", "warm", image.name()])?;
@@ -143,7 +143,7 @@ fn warmed_before_the_first_start() -> Result<()> {
 
 /// A flipped bit is found by the command and told by its exit code; the next start compiles anew.
 fn damage_is_found() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("damaged", &guest::module()?);
     node.import(&image)?;
     node.run(&image).guest(&["exit", "0"]).output()?.ok()?;
@@ -160,7 +160,7 @@ fn damage_is_found() -> Result<()> {
 
 /// Removing the entry of a running container disturbs neither it nor the next one.
 fn pruned_while_it_runs() -> Result<()> {
-    let node = Node::start(Version::V2_4)?;
+    let node = Node::cold(Version::V2_4)?;
     let image = Image::layer("pruned", &guest::module()?);
     node.import(&image)?;
     let task = node.run(&image).guest(&["sleep", "60"]).start()?;
@@ -170,7 +170,13 @@ fn pruned_while_it_runs() -> Result<()> {
     assert_eq!(removed["removed"].as_array().map(Vec::len), Some(1));
     assert_eq!(task.state()?.0, "RUNNING");
     node.run(&image).guest(&["exit", "0"]).output()?.ok()?;
-    task.signal("KILL")?.ok()?;
+    let killed = task.signal("KILL")?;
+    let exit = node.directory().join(format!(
+        "state/io.containerd.runtime.v2.task/{}/{}/exit.json",
+        node.namespace(),
+        task.id()
+    ));
+    ensure!(killed.code == 0, "{killed:?}, {:?}", fs::read_to_string(exit));
     task.remove()?;
     Ok(())
 }
