@@ -30,6 +30,11 @@ if [[ $mode != build ]]; then
     mkfs.ext4 e2fsprogs
     losetup mount
   )
+  # For check-aarch64: some crates compile C even to be type-checked.
+  [[ $(uname -m) == aarch64 ]] || needs+=(
+    aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+    /usr/aarch64-linux-gnu/include/stdio.h libc6-dev-arm64-cross
+  )
 fi
 
 PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin
@@ -59,7 +64,7 @@ if ((${#missing[@]})); then
   [[ -n $(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null) ]] || apt-get -q update ||
     fail "apt-get update failed; is a package mirror reachable (/etc/apt/sources.list.d)?"
   if [[ " ${missing[*]} " == *" rustup "* && -z $(apt-cache policy rustup | sed -n 's/^  Candidate: //p' | grep -v '(none)') ]]; then
-    fail "cargo is missing and this Debian has no rustup package: install rustup as https://rustup.rs says, then run this again"
+    fail "cargo is missing and this Debian has no rustup package: install rustup by its own installer, then run this again"
   fi
   DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" ||
     { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } ||
@@ -82,7 +87,7 @@ PATH=$PATH:$HOME/.cargo/bin
 if command -v rustup >/dev/null; then
   # Reads rust-toolchain.toml: channel, components and targets.
   (cd "$root" && { rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install; }) ||
-    fail "rustup could not install the toolchain of rust-toolchain.toml; is static.rust-lang.org or RUSTUP_DIST_SERVER reachable?"
+    fail "rustup could not install the toolchain of rust-toolchain.toml; can this machine reach its distribution server (RUSTUP_DIST_SERVER)?"
   for target in $(sed -n 's/^targets = \[\(.*\)\]$/\1/p' "$root/rust-toolchain.toml" | tr -d '",'); do
     (cd "$root" && rustup target list --installed) | grep -qx "$target" || (cd "$root" && rustup target add "$target") ||
       fail "rustup could not add the target $target"
