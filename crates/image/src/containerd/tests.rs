@@ -230,8 +230,8 @@ async fn serve(
     }
     let (messages, code, message) = fake.answer(&method, &namespace, &body[5..]);
     let head = http::Response::builder().header("content-type", "application/grpc");
-    if messages.is_empty() && code != 0 {
-        // As grpc-go does: a refusal without a message is one block of headers.
+    if messages.is_empty() {
+        // As grpc-go does: an answer without a message is one block of headers.
         let head = head
             .header("grpc-status", u16::from(code))
             .header("grpc-message", message)
@@ -495,6 +495,23 @@ async fn a_layer_is_copied_and_checked() {
     assert!(
         sentence(&error).ends_with("is not in containerd's content store; pull the image again"),
         "{error}"
+    );
+
+    let empty = Layer {
+        digest: Digest::of(b""),
+        size: 0,
+        ..layer.clone()
+    };
+    let mut with_empty = fake.clone();
+    with_empty
+        .blobs
+        .insert(empty.digest.to_string(), Vec::new());
+    assert!(
+        Server::start(with_empty)
+            .read(&empty, 1)
+            .await
+            .unwrap()
+            .is_empty()
     );
 
     let blob = fake.blobs.get_mut(layer.digest.as_str()).unwrap();
