@@ -6,7 +6,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::{Message, MessageField};
@@ -14,6 +17,7 @@ use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::mount::UnmountFlags;
 use skiff_engine::compile::CacheSettings;
 use skiff_sandbox::cgroup::{Cgroup, Layout};
+use skiff_sandbox::sys::process;
 
 use crate::command_line::Flags;
 use crate::exit_record::{Exit, KILLED};
@@ -23,6 +27,8 @@ use crate::{serve, socket, status};
 
 /// Mounts over mounts at one place are taken down so often at most.
 const DEEPEST_MOUNTS: usize = 16;
+/// How long the container's own shim may take to end by itself, and then by being killed.
+const SHIM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why nothing was deleted.
 #[derive(Debug, thiserror::Error)]
@@ -63,17 +69,29 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
             id: flags.id.clone(),
         });
     }
-    let served = remove_socket(&bundle);
+    let served = end_shim(flags, &bundle);
+    let mut was_there = false;
     for (id, leftover) in leftovers::all(&bundle) {
         // The notes of other containers are in the bundle of the shim that serves them, which may be alive.
         if id == flags.id || !served {
+            was_there |= id == flags.id;
             clean_up(&bundle, &id, &leftover);
         }
     }
     unmount(&bundle.join("rootfs"));
     // It may have died while a module was compiled for it.
     skiff_engine::compile::sweep(&CacheSettings::from_environment());
-    let exit = Exit::read(&bundle).unwrap_or_else(|| Exit::now(0, KILLED));
+    let exit = Exit::read(&bundle).unwrap_or_else(|| {
+        let exit = Exit::now(0, KILLED);
+        // Asked again, the answer is the same.
+        if was_there && let Err(error) = exit.write(&bundle) {
+            log::warn!(
+                "could not write the exit record of container {}: {error}",
+                flags.id
+            );
+        }
+        exit
+    });
     let mut response = DeleteResponse::new();
     response.pid = exit.pid;
     response.exit_status = exit.code.into();
@@ -83,23 +101,72 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
         .expect("a message without required fields can always be written"))
 }
 
-/// Removes the socket of a dead shim. `true` if a shim is alive there.
-fn remove_socket(bundle: &Path) -> bool {
+/// Sees to it that the shim of this container is gone, with its socket. `true` if one is there that serves
+/// a pod of which this container is only a part.
+fn end_shim(flags: &Flags, bundle: &Path) -> bool {
     let Ok(address) = fs::read_to_string(bundle.join(ADDRESS_FILE)) else {
         return false;
     };
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(&address));
-    // Only a name that `start` makes is ours to remove.
-    let ours = path.file_name().and_then(|name| name.to_str());
-    if !path.is_absolute()
-        || !ours.is_some_and(|name| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
+    // Only a name that `start` makes is ours to touch.
+    let name = path.file_name().and_then(|name| name.to_str());
+    let made_by_start =
+        |name: &str| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if !path.is_absolute() || !name.is_some_and(made_by_start) {
         return false;
     }
+    let served = if socket::is_of(path, &flags.address, &flags.namespace, &flags.id) {
+        !wait_for_shim(path)
+    } else {
+        socket::server(path).is_ok_and(|server| server.is_some())
+    };
     if let Err(error) = socket::remove_dead(path) {
         log::warn!("{}", status::chain(&error));
     }
-    socket::is_served(path).unwrap_or(false)
+    served
+}
+
+/// containerd has no connection to the container's own shim any more: it is about to end, or hangs. Waits
+/// for the first, and ends it in the second case. `false` if it is still there.
+fn wait_for_shim(path: &Path) -> bool {
+    let Some(shim) = shim_at(path) else {
+        return matches!(socket::server(path), Ok(None));
+    };
+    let ended = || process::wait_readable(shim.as_fd(), Some(SHIM_PATIENCE)).unwrap_or(false);
+    if ended() {
+        return true;
+    }
+    log::warn!("the shim of this container does not end: it is killed");
+    if let Err(error) = process::send_signal(shim.as_fd(), libc::SIGKILL) {
+        log::warn!("could not kill the shim: {error}");
+    }
+    ended()
+}
+
+/// The process that serves at `path`.
+fn shim_at(path: &Path) -> Option<OwnedFd> {
+    let start = Instant::now();
+    while start.elapsed() < SHIM_PATIENCE {
+        // Not asked more often than its queue of connections can bear.
+        match socket::server(path) {
+            Ok(None) => return None,
+            Ok(Some(pid)) => {
+                // It has this number as long as it serves, and it serves still: the descriptor is its.
+                if let Ok(pidfd) = process::open_pidfd(pid)
+                    && matches!(socket::server(path), Ok(Some(now)) if now == pid)
+                {
+                    return Some(pidfd);
+                }
+            }
+            Err(error) => {
+                log::warn!("{}", status::chain(&error));
+                return None;
+            }
+        }
+        // A daemon that has yet to make the socket its own, or one that is just going.
+        thread::sleep(Duration::from_millis(20));
+    }
+    None
 }
 
 /// The container's processes are gone with the shim, or are killed now; its cgroup goes.

@@ -14,7 +14,7 @@ use containerd_shim_protos::events::task::{
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
-use containerd_shim_protos::protobuf::{MessageField, MessageFull};
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::shim_async::EventsClient;
 use containerd_shim_protos::topics;
@@ -86,7 +86,11 @@ impl Events {
         event.rootfs = rootfs;
         event.io = MessageField::some(io);
         event.pid = pid;
-        self.put(topics::TASK_CREATE_EVENT_TOPIC, &event);
+        self.put(
+            topics::TASK_CREATE_EVENT_TOPIC,
+            "containerd.events.TaskCreate",
+            &event,
+        );
     }
 
     /// A task was started.
@@ -94,14 +98,22 @@ impl Events {
         let mut event = TaskStart::new();
         event.container_id = id.to_owned();
         event.pid = pid;
-        self.put(topics::TASK_START_EVENT_TOPIC, &event);
+        self.put(
+            topics::TASK_START_EVENT_TOPIC,
+            "containerd.events.TaskStart",
+            &event,
+        );
     }
 
     /// The kernel killed a process of the task for want of memory.
     pub fn out_of_memory(&self, id: &str) {
         let mut event = TaskOOM::new();
         event.container_id = id.to_owned();
-        self.put(topics::TASK_OOM_EVENT_TOPIC, &event);
+        self.put(
+            topics::TASK_OOM_EVENT_TOPIC,
+            "containerd.events.TaskOOM",
+            &event,
+        );
     }
 
     /// A task has ended. Called once for each task, by the one place that learns of it.
@@ -112,7 +124,11 @@ impl Events {
         event.pid = exit.pid;
         event.exit_status = exit.code.into();
         event.exited_at = MessageField::some(exit.timestamp());
-        self.put(topics::TASK_EXIT_EVENT_TOPIC, &event);
+        self.put(
+            topics::TASK_EXIT_EVENT_TOPIC,
+            "containerd.events.TaskExit",
+            &event,
+        );
     }
 
     /// A task was deleted.
@@ -122,13 +138,18 @@ impl Events {
         event.pid = exit.pid;
         event.exit_status = exit.code.into();
         event.exited_at = MessageField::some(exit.timestamp());
-        self.put(topics::TASK_DELETE_EVENT_TOPIC, &event);
+        self.put(
+            topics::TASK_DELETE_EVENT_TOPIC,
+            "containerd.events.TaskDelete",
+            &event,
+        );
     }
 
-    fn put<M: MessageFull>(&self, topic: &'static str, message: &M) {
+    fn put(&self, topic: &'static str, type_name: &str, message: &impl Message) {
         let mut any = Any::new();
-        // containerd's registry knows the bare names.
-        M::descriptor().full_name().clone_into(&mut any.type_url);
+        // containerd's registry knows the bare names. They are not asked of the message: its description
+        // would have to be parsed for that, and stays in memory.
+        type_name.clone_into(&mut any.type_url);
         any.value = message
             .write_to_bytes()
             .expect("a message without required fields can always be written");

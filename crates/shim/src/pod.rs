@@ -202,7 +202,7 @@ impl Pod {
         }
         if task.ended(exit.clone()) {
             self.events.exited(&task.id, &exit);
-            log::info!("container {} has ended with code {}", task.id, exit.code);
+            log::debug!("container {} has ended with code {}", task.id, exit.code);
         }
     }
 

@@ -138,14 +138,9 @@ async fn serve_pod(
 /// Takes the socket off standard input, and leaves `/dev/null` there.
 fn inherited_socket() -> io::Result<UnixListener> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    // Answers ENOTSOCK for anything but a socket.
-    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
-        return Err(io::Error::other("it is a socket that does not listen"));
-    }
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let listener = socket::adopt(socket)?;
     rustix::stdio::dup2_stdin(null)?;
-    let listener = UnixListener::from(socket);
-    listener.set_nonblocking(true)?;
     Ok(listener)
 }
 

@@ -101,7 +101,7 @@ impl TaskService for Service {
         let pid = create(&self.pod, request).await.inspect_err(|error| {
             log::error!("{}", crate::status::chain(error));
         })?;
-        log::info!("container {id} is created, process {pid}");
+        log::debug!("container {id} is created, process {pid}");
         let mut response = CreateTaskResponse::new();
         response.pid = pid;
         Ok(response)

@@ -95,26 +95,31 @@ fn path_below(
     group: &str,
     run: &Path,
 ) -> PathBuf {
+    let name = name(containerd, namespace, group);
     let containerd = containerd.strip_prefix("unix://").unwrap_or(containerd);
-    let mut hasher = blake3::Hasher::new_derive_key("skiff shim, name of a socket");
-    for part in [containerd, namespace, group] {
-        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    // 128 bits, so that the name leaves room for long directories.
-    let name = &hasher.finalize().to_hex()[..32];
     let beside = || {
         Path::new(containerd)
             .parent()
             .unwrap_or_else(|| Path::new("/"))
             .join("s")
     };
-    let path = directory.map_or_else(beside, Path::to_owned).join(name);
+    let path = directory.map_or_else(beside, Path::to_owned).join(&name);
     if path.as_os_str().len() <= LONGEST_PATH && path.is_absolute() {
         return path;
     }
     // The name alone tells sockets apart, also of two containerds.
     run.join("s").join(name)
+}
+
+/// 128 bits, so that the name leaves room for long directories.
+fn name(containerd: &str, namespace: &str, group: &str) -> String {
+    let containerd = containerd.strip_prefix("unix://").unwrap_or(containerd);
+    let mut hasher = blake3::Hasher::new_derive_key("skiff shim, name of a socket");
+    for part in [containerd, namespace, group] {
+        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
 }
 
 /// Makes sure that someone listens at `path`: the shim that does already, or the caller.
@@ -134,7 +139,7 @@ pub fn claim(path: &Path) -> Result<Claim, SocketError> {
         })?;
     let _lock = lock(directory)?;
     match probe(path)? {
-        Probe::Served => return Ok(Claim::Served),
+        Probe::Served(_) => return Ok(Claim::Served),
         Probe::Dead => remove_file(path)?,
         Probe::Nothing => {}
     }
@@ -161,7 +166,7 @@ pub fn remove_dead(path: &Path) -> Result<(), SocketError> {
     let _lock = lock(directory)?;
     match probe(path)? {
         Probe::Dead => remove_file(path),
-        Probe::Served | Probe::Nothing => Ok(()),
+        Probe::Served(_) | Probe::Nothing => Ok(()),
     }
 }
 
@@ -181,12 +186,37 @@ pub fn remove_own(path: &Path, identity: Identity) -> Result<(), SocketError> {
     }
 }
 
-/// Whether a shim serves there.
+/// The process that serves there: a number when the kernel knows it, 0 else; `None` when nobody does.
 ///
 /// # Errors
 /// See [`SocketError`].
-pub fn is_served(path: &Path) -> Result<bool, SocketError> {
-    Ok(matches!(probe(path)?, Probe::Served))
+pub fn server(path: &Path) -> Result<Option<u32>, SocketError> {
+    match probe(path)? {
+        Probe::Served(pid) => Ok(Some(pid)),
+        Probe::Nothing | Probe::Dead => Ok(None),
+    }
+}
+
+/// Makes an inherited socket that listens this process's own: whoever connects is told who called
+/// `listen`, and that shall be the daemon, not the process that made it.
+///
+/// # Errors
+/// It is no socket, or does not listen.
+pub fn adopt(socket: OwnedFd) -> io::Result<UnixListener> {
+    // Answers ENOTSOCK for anything but a socket.
+    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+        return Err(io::Error::other("it is a socket that does not listen"));
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    let listener = UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Whether `path` is where the shim of `group` listens, and not that of another group of containers.
+pub fn is_of(path: &Path, containerd: &str, namespace: &str, group: &str) -> bool {
+    path.file_name()
+        .is_some_and(|file| file == name(containerd, namespace, group).as_str())
 }
 
 impl Identity {
@@ -203,7 +233,7 @@ impl Identity {
 enum Probe {
     Nothing,
     Dead,
-    Served,
+    Served(u32),
 }
 
 /// Who is there: tried by connecting, since a socket's file outlives its process.
@@ -235,7 +265,9 @@ fn probe(path: &Path) -> Result<Probe, SocketError> {
                 .map_err(SocketError::io("ask who serves", path))?;
             let uid = peer.uid.as_raw();
             if uid == rustix::process::geteuid().as_raw() {
-                Ok(Probe::Served)
+                Ok(Probe::Served(
+                    u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0),
+                ))
             } else {
                 Err(SocketError::Stranger {
                     path: path.to_owned(),
@@ -244,7 +276,7 @@ fn probe(path: &Path) -> Result<Probe, SocketError> {
             }
         }
         // The queue of connections is full, which takes a process that has it.
-        Err(Errno::AGAIN) => Ok(Probe::Served),
+        Err(Errno::AGAIN) => Ok(Probe::Served(0)),
         Err(Errno::CONNREFUSED) => Ok(Probe::Dead),
         Err(Errno::NOENT) => Ok(Probe::Nothing),
         Err(error) => Err(SocketError::io("connect to", path)(error)),
@@ -355,7 +387,7 @@ mod tests {
         );
         // Dead now: the next start replaces it.
         drop(ours);
-        assert!(!is_served(&path).unwrap());
+        assert_eq!(server(&path).unwrap(), None);
         assert!(matches!(claim(&path).unwrap(), Claim::Ours(_)));
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::MessageFull;
 use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::shim_async::{Events as EventsService, create_events};
 use ttrpc::r#async::{Server, TtrpcContext};
@@ -102,7 +102,21 @@ fn in_order_and_whole() {
         life(&events);
         assert_eq!(events.flush(Duration::from_secs(5)).await, 0);
         assert_eq!(containerd.topics(), LIFE);
-        let (_, exit) = containerd.taken.lock().unwrap()[2].clone();
+        let taken = containerd.taken.lock().unwrap().clone();
+        let types: Vec<_> = taken
+            .iter()
+            .map(|(_, event)| event.type_url.clone())
+            .collect();
+        assert_eq!(
+            types,
+            [
+                TaskCreate::descriptor().full_name(),
+                TaskStart::descriptor().full_name(),
+                TaskExit::descriptor().full_name(),
+                TaskDelete::descriptor().full_name(),
+            ]
+        );
+        let (_, exit) = taken[2].clone();
         assert_eq!(exit.type_url, "containerd.events.TaskExit");
         let exit = TaskExit::parse_from_bytes(&exit.value).unwrap();
         assert_eq!(

@@ -159,3 +159,33 @@ fn a_pods_other_containers_leave_nothing() {
     containerd.assert_clean();
     assert_eq!(containerd.call_delete("one").exit_status, 137);
 }
+
+/// containerd has given up a shim that does not answer: its `delete` does not leave it behind.
+#[test]
+fn a_shim_that_hangs() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::guest("c", "run"));
+    let shim = containerd.shim("c");
+    let process = shim.create(&containerd.request("c")).unwrap();
+    shim.start("c").unwrap();
+    crate::harness::kill(shim.pid(), 19);
+    assert_eq!(containerd.call_delete("c").exit_status, 137);
+    assert!(!is_alive(process));
+    containerd.assert_clean();
+}
+
+/// `delete` may come while the shim is still going.
+#[test]
+fn a_shim_that_is_dying() {
+    for _ in 0..20 {
+        let containerd = Containerd::new();
+        containerd.make(&Spec::guest("c", "run"));
+        let shim = containerd.shim("c");
+        shim.create(&containerd.request("c")).unwrap();
+        crate::harness::kill(shim.pid(), 9);
+        let first = containerd.call_delete("c");
+        assert_eq!(first.exit_status, 137);
+        containerd.assert_clean();
+        assert_eq!(containerd.call_delete("c"), first);
+    }
+}
