@@ -141,6 +141,17 @@ impl Cache {
         Ok(())
     }
 
+    /// How large the file under a key's name is, verified or not; `None` if there is none.
+    pub fn size(&self, key: &Key) -> Option<u64> {
+        let stat = rustix::fs::statat(
+            &self.0.entries,
+            key.to_string(),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .ok()?;
+        u64::try_from(stat.st_size).ok()
+    }
+
     /// Removes one entry, used or not; one that is not there is no error.
     ///
     /// # Errors

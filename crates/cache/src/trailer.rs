@@ -28,8 +28,9 @@ const HASHED_BYTES: usize = 112;
 const MAKER_BYTES: usize = 24;
 const MAGIC: [u8; 8] = *b"SKIFFENT";
 
-/// Bytes read at once: as many as make BLAKE3 use its widest path, few enough to stay in the L2 cache.
-const CHUNK: usize = 64 * 1024;
+/// Bytes read at once: as many as make BLAKE3 use its widest path (16 KiB), and no more than a shim, of which
+/// there is one for each pod, should touch for it.
+const CHUNK: usize = 32 * 1024;
 
 /// All but the hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +155,8 @@ impl Trailer {
 
     fn hash(&self, file: &File, secret: &[u8; 32]) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(secret);
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk =
+            vec![0; usize::try_from(self.length).map_or(CHUNK, |length| length.min(CHUNK))];
         let mut offset = 0;
         while offset < self.length {
             let wanted =

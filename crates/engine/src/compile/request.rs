@@ -40,21 +40,25 @@ impl Request<'_> {
     }
 
     async fn serve_file(&self, file: OwnedFd) -> Result<Code, CompileError> {
-        // One call, so that a start with everything in the cache goes to another thread once.
         let (compiler, options) = (self.compiler.clone(), self.options);
-        let (file, code) = self
-            .reading(move || {
-                let mut file = File::from(file);
-                let Some(cache) = compiler.cache() else {
-                    return Ok((file, None));
-                };
-                let sha256 = fingerprint::resolve(cache, &fingerprint::of(&mut file)?);
-                Ok((
-                    file,
-                    sha256.and_then(|sha256| compiler.cached(&sha256, options)),
-                ))
-            })
-            .await?;
+        let quick = is_quick(&file);
+        let find = move || {
+            let mut file = File::from(file);
+            let Some(cache) = compiler.cache() else {
+                return Ok((file, None));
+            };
+            let sha256 = fingerprint::resolve(cache, &fingerprint::of(&mut file)?);
+            Ok((
+                file,
+                sha256.and_then(|sha256| compiler.cached(&sha256, options)),
+            ))
+        };
+        // The way of most starts. A thread, once used, costs the shim more memory than all else here.
+        let (file, code) = if quick {
+            find().map_err(|source| self.unreadable(source))?
+        } else {
+            self.reading(find).await?
+        };
         if let Some(code) = code {
             return Ok(code);
         }
@@ -145,6 +149,10 @@ impl Request<'_> {
 
     async fn look_up(&self, sha256: &[u8; 32]) -> Option<Code> {
         let (compiler, sha256, options) = (self.compiler.clone(), *sha256, self.options);
+        let size = compiler.cache()?.size(&compiler.key(&sha256, options))?;
+        if size <= QUICK_CODE {
+            return compiler.cached(&sha256, options);
+        }
         self.blocking("look into the cache", move || {
             compiler.cached(&sha256, options)
         })
@@ -282,6 +290,33 @@ impl Request<'_> {
             .await
             .map_err(|error| self.failed(operation, error))
     }
+}
+
+/// Code up to this size is verified without a thread of its own: in some milliseconds.
+const QUICK_CODE: u64 = 32 << 20;
+/// Modules up to this size are hashed without a thread of their own, on file systems that answer at once.
+const QUICK_MODULE: u64 = 8 << 20;
+
+/// File systems whose files are at hand: none of the kinds that another process or machine serves, and may
+/// not serve for a while. (statfs(2); ext4, xfs, btrfs, f2fs, overlay, tmpfs, erofs, squashfs.)
+const LOCAL: [u64; 8] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xf2f5_2010,
+    0x794c_7630,
+    0x0102_1994,
+    0xe0f5_e1e2,
+    0x7371_7368,
+];
+
+fn is_quick(file: &OwnedFd) -> bool {
+    let small = rustix::fs::fstat(file)
+        .is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|size| size <= QUICK_MODULE));
+    small
+        && rustix::fs::fstatfs(file).is_ok_and(|system| {
+            u64::try_from(system.f_type).is_ok_and(|kind| LOCAL.contains(&kind))
+        })
 }
 
 fn limit_of(error: &CompileError) -> Option<Limit> {

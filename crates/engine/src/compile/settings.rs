@@ -39,8 +39,9 @@ impl Settings {
     pub fn beside_own_executable(engine: &str) -> io::Result<Self> {
         let mut programs = std::fs::read_link("/proc/self/exe")?;
         programs.pop();
-        let processors = std::thread::available_parallelism()
-            .map_or(1, |count| u16::try_from(count.get()).unwrap_or(u16::MAX));
+        // Not the standard library's count, which reads the cgroup of the caller: the worker is in another.
+        let processors = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+        let processors = u16::try_from(processors).unwrap_or(u16::MAX).max(1);
         // More threads than that hardly make one compilation faster.
         let threads = processors.min(8);
         Ok(Self {
