@@ -129,7 +129,7 @@ impl Answer {
 /// How the kernel's overlay file system takes layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlay {
-    /// One by one, with `lowerdir+` (kernel 6.5).
+    /// One by one, with `lowerdir+` (kernel 6.8).
     OneByOne,
     /// Only as one string.
     OneString,
@@ -203,14 +203,19 @@ fn move_mount() -> Answer {
 }
 
 fn overlay() -> Overlay {
-    match rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(context) => match rustix::mount::fsconfig_set_string(&context, "lowerdir+", "/") {
-            Ok(()) => Overlay::OneByOne,
-            Err(_) => Overlay::OneString,
-        },
-        Err(Errno::NODEV) => Overlay::Absent,
-        Err(_) => Overlay::Unknown,
+    // Before 6.5, overlay takes whatever option it is told and only finds fault when it is mounted: a kernel
+    // that swallows a nonsense option says nothing by swallowing `lowerdir+`.
+    match (takes_option("no-such-option"), takes_option("lowerdir+")) {
+        (Ok(false), Ok(true)) => Overlay::OneByOne,
+        (Ok(_), Ok(_)) => Overlay::OneString,
+        (Err(Errno::NODEV), _) | (_, Err(Errno::NODEV)) => Overlay::Absent,
+        _ => Overlay::Unknown,
     }
+}
+
+fn takes_option(key: &str) -> Result<bool, Errno> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    Ok(rustix::mount::fsconfig_set_string(&context, key, "/").is_ok())
 }
 
 /// One finding for the kernel's age and one for each call and feature.
@@ -330,7 +335,7 @@ fn judge_overlay(overlay: Overlay) -> Finding {
         Overlay::OneByOne => Finding::ok(id, "overlay takes layers one by one (lowerdir+)"),
         Overlay::OneString => Finding::ok(
             id,
-            "overlay takes layers as one string only (lowerdir+ came with kernel 6.5); fallback in use: the root is mounted in the bundle, cloned and detached",
+            "overlay takes layers as one string only (lowerdir+ came with kernel 6.8); fallback in use: roots are put together in a mount namespace of their own, and one of very many layers may not fit",
         ),
         Overlay::Absent => Finding::fail(
             id,

@@ -126,6 +126,21 @@ fn a_fallback_in_use_is_named() {
     );
 }
 
+/// Needs root. The machine's own kernel is newer than 6.8, or `lowerdir+` is not asked of it.
+#[test]
+fn this_kernels_overlay_is_told() {
+    let overlay = overlay();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    if parse_release(&release) >= Some((6, 8)) {
+        assert_eq!(overlay, Overlay::OneByOne);
+    } else {
+        assert_ne!(overlay, Overlay::Unknown);
+    }
+}
+
 /// Runs against the machine's own kernel: the toolchain's own floor is far above 5.15's calls.
 #[test]
 fn gathering_answers_for_every_call() {
