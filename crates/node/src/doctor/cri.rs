@@ -51,6 +51,9 @@ pub struct Handler {
     /// `options.SystemdCgroup`.
     #[serde(skip)]
     pub systemd_cgroup: bool,
+    /// Keys of `options` that a shim of Skiff's refuses.
+    #[serde(skip)]
+    pub unknown_options: Vec<String>,
 }
 
 impl Handler {
@@ -126,15 +129,29 @@ impl CriConfig {
     }
 }
 
+/// Options of the shim, and those that containerd itself reads.
+const OPTIONS: [&str; 5] = [
+    "SystemdCgroup",
+    "WasiP3",
+    "TypeUrl",
+    "ConfigPath",
+    "ConfigBody",
+];
+
 fn handler(name: &str, value: &Value) -> Result<Handler, toml::de::Error> {
-    let systemd_cgroup = value
-        .get("options")
+    let options = value.get("options").and_then(Value::as_table);
+    let systemd_cgroup = options
         .and_then(|options| options.get("SystemdCgroup"))
         .and_then(Value::as_bool);
+    let unknown = options
+        .into_iter()
+        .flat_map(Table::keys)
+        .filter(|key| !OPTIONS.contains(&key.as_str()));
     let handler: Handler = value.clone().try_into()?;
     Ok(Handler {
         name: name.to_owned(),
         systemd_cgroup: systemd_cgroup.unwrap_or(false),
+        unknown_options: unknown.cloned().collect(),
         ..handler
     })
 }
@@ -181,6 +198,7 @@ pub fn judge(facts: &Facts, version: Option<Version>) -> Vec<Finding> {
         )];
     }
     let mut findings = vec![handlers(config, facts.kubelet, version)];
+    findings.extend(config.skiff_handlers().filter_map(options));
     findings.extend(config.skiff_handlers().filter_map(annotations));
     findings
 }
@@ -214,6 +232,17 @@ fn handlers(config: &CriConfig, kubelet: bool, version: Option<Version>) -> Find
             next,
         )
     }
+}
+
+fn options(handler: &Handler) -> Option<Finding> {
+    let (name, unknown) = (&handler.name, handler.unknown_options.join(", "));
+    (!unknown.is_empty()).then(|| {
+        Finding::fail(
+            "cri.options",
+            format!("handler {name} has options that Skiff does not know, {unknown}; its containers are refused"),
+            format!("leave them out of runtimes.{name}.options in containerd's configuration and restart containerd"),
+        )
+    })
 }
 
 fn annotations(handler: &Handler) -> Option<Finding> {

@@ -82,7 +82,16 @@ fn judgements() {
         "disabled_plugins = ['io.containerd.cri.v1.runtime']",
     );
     type Row<'a> = (&'a str, bool, &'a [(&'a str, Status)]);
-    let table: [Row<'_>; 7] = [
+    let odd_option = VERSION_3.replace(
+        "SystemdCgroup = true",
+        "SystemdCgroup = true\nBinaryName = 'x'",
+    );
+    let table: [Row<'_>; 8] = [
+        (
+            &odd_option,
+            true,
+            &[("cri.handler", Ok), ("cri.options", Fail)],
+        ),
         (VERSION_3, true, &[("cri.handler", Ok)]),
         (
             VERSION_2,
