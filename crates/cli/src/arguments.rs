@@ -216,6 +216,10 @@ pub(crate) struct Warm {
     #[arg(required = true, value_name = "FILE|ARCHIVE|IMAGE", value_hint = ValueHint::FilePath)]
     pub(crate) targets: Vec<String>,
 
+    /// For handlers whose options say WasiP3 = true: their code is compiled apart
+    #[arg(long)]
+    pub(crate) wasi_p3: bool,
+
     #[command(flatten)]
     pub(crate) place: Place,
 }

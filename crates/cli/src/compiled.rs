@@ -45,7 +45,9 @@ impl Node {
         match self {
             Self::Asked(compiler) => {
                 let digest = skiff_image::view::Digest::parse(digest)?;
-                Some(compiler.has(&digest.bytes(), CompileOptions::default()))
+                // Each handler's options make code of their own.
+                let has = |wasi_p3| compiler.has(&digest.bytes(), CompileOptions { wasi_p3 });
+                Some(has(false) || has(true))
             }
             Self::Empty => Some(false),
             Self::Closed(_) => None,

@@ -40,6 +40,9 @@ pub(crate) fn run(arguments: &Warm, output: &Output) -> anyhow::Result<Outcome> 
         .enable_all()
         .build()
         .context("could not start")?;
+    let options = CompileOptions {
+        wasi_p3: arguments.wasi_p3,
+    };
     let mut warmed = Vec::new();
     for text in &arguments.targets {
         let target = Target::find(text, &arguments.place)?;
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &Warm, output: &Output) -> anyhow::Result<Outcome> 
                 quantity::bytes(facts.bytes)
             ));
             let one = runtime.block_on(async {
-                let mut compiling = std::pin::pin!(warm(&compiler, &facts, bytes));
+                let mut compiling = std::pin::pin!(warm(&compiler, &facts, bytes, options));
                 loop {
                     match tokio::time::timeout(Duration::from_secs(1), &mut compiling).await {
                         Ok(one) => break one,
@@ -80,15 +83,14 @@ async fn warm(
     compiler: &Compiler,
     facts: &build::ModuleFacts,
     bytes: Vec<u8>,
+    options: CompileOptions,
 ) -> anyhow::Result<Warmed> {
     let digest = Digest::of(&bytes);
     let source = Source::Blob {
         sha256: digest.bytes(),
         bytes: Box::pin(async move { Ok(ModuleBytes::copy_of(bytes.as_slice())?) }),
     };
-    let code = compiler
-        .code_for(source, &facts.name, CompileOptions::default())
-        .await?;
+    let code = compiler.code_for(source, &facts.name, options).await?;
     let (state, milliseconds) = match code.origin {
         Origin::Cached => ("cached", 0),
         Origin::Compiled { milliseconds } => ("compiled", milliseconds),
