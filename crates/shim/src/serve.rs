@@ -30,7 +30,7 @@ const FLUSH: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// A shim without containers that nobody is connected to ends after so long: containerd died between
 /// `start` and `Create`, or between `Delete` and `Shutdown`.
-const LONELY: Duration = Duration::from_secs(60);
+const LONELY: Duration = Duration::from_secs(12);
 
 /// The daemon could not serve.
 #[derive(Debug, thiserror::Error)]
