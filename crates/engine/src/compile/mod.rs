@@ -24,7 +24,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
@@ -280,9 +280,35 @@ impl Compiler {
     }
 }
 
-/// Runs what blocks on one of tokio's threads for it.
+/// Runs what blocks on a thread of its own.
+///
+/// Not on tokio's: when the kernel has no thread to give (`pids.max`, `RLIMIT_NPROC`), tokio panics, and a
+/// shim that ends takes its containers with it. Here the caller's thread does the work then.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    Ok(tokio::task::spawn_blocking(work).await?)
+    let work = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (done, result) = tokio::sync::oneshot::channel();
+    let on_thread = {
+        let work = Arc::clone(&work);
+        move || {
+            if let Some(work) = take(&work) {
+                // Nobody waits any more when the caller was dropped.
+                drop(done.send(work()));
+            }
+        }
+    };
+    match std::thread::Builder::new()
+        .name("skiff-blocking".to_owned())
+        .spawn(on_thread)
+    {
+        Ok(_) => result.await.map_err(io::Error::other),
+        Err(error) => {
+            log::debug!("no thread for work that blocks: {error}");
+            take(&work)
+                .map(|work| work())
+                .ok_or_else(|| io::Error::other("the work is gone"))
+        }
+    }
 }
 
 /// An error and its causes in one line.

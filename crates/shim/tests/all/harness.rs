@@ -321,6 +321,16 @@ impl Containerd {
         }
     }
 
+    /// What the shim has written to its log, which nobody has read so far.
+    pub(crate) fn log(&self, id: &str) -> String {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+        let path = self.bundle(id).join("log");
+        let fifo = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).unwrap();
+        let mut bytes = vec![0; 1 << 16];
+        let length = rustix::io::read(&fifo, &mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
     /// Topics of the events so far.
     pub(crate) fn topics(&self) -> Vec<String> {
         self.events
@@ -481,6 +491,11 @@ impl Shim {
         self.tasks
             .shutdown(time(), &ShutdownRequest::new())
             .unwrap();
+    }
+
+    /// Whether the daemon answers.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.tasks.connect(time(), &ConnectRequest::new()).is_ok()
     }
 
     /// Kills the daemon as a crash would.
