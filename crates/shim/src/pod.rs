@@ -24,6 +24,9 @@ use crate::task::{State, Task};
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between looks for a reader that has yet to fetch the output of a task that has ended.
 const READER_PAUSE: Duration = Duration::from_millis(200);
+/// How often, and how far apart, a reader is looked for before the end of a task is told.
+const READER_LOOKS: u32 = 50;
+const READER_LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// All that the calls of one shim share.
 #[derive(Debug)]
@@ -181,6 +184,14 @@ impl Pod {
     /// One for each task.
     pub async fn watch(self: Arc<Self>, task: Arc<Task>) {
         let status = wait_for_end(&task).await;
+        // A guest may be done before its log's reader has come, and containerd stops opening the FIFOs of a
+        // task of whose end it hears: the output would be lost.
+        for _ in 0..READER_LOOKS {
+            if task.keepers.release() {
+                break;
+            }
+            sleep(READER_LOOK_PAUSE).await;
+        }
         self.ended(&task, status);
         // Output that nobody has read yet is kept until a reader comes or the task is deleted.
         while !task.keepers.release() {
