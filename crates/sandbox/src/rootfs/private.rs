@@ -198,7 +198,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layers: Vec<String> = (0..120)
             .map(|number| {
-                let layer = directory.path().join(format!("snapshots-of-a-long-name/{number}/fs"));
+                let layer = directory
+                    .path()
+                    .join(format!("snapshots-of-a-long-name/{number}/fs"));
                 std::fs::create_dir_all(&layer).unwrap();
                 std::fs::write(layer.join(format!("own-{number}")), "").unwrap();
                 layer.display().to_string()
