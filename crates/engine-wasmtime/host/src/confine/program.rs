@@ -155,7 +155,7 @@ mod tests {
 
     /// What the kernel would answer.
     fn interpret(program: &[u8], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let mut data = vec![0u8; 64];
+        let mut data = [0u8; 64];
         data[..4].copy_from_slice(&number.to_ne_bytes());
         data[4..8].copy_from_slice(&architecture.to_ne_bytes());
         for (index, argument) in arguments.iter().enumerate() {

@@ -265,7 +265,7 @@ fn default_entry(
             }
             Some((interface, _)) => {
                 http |=
-                    interface == "wasi:http/incoming-handler" || interface == "wasi:http/handler"
+                    interface == "wasi:http/incoming-handler" || interface == "wasi:http/handler";
             }
             None => {}
         }

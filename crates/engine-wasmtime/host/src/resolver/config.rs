@@ -82,10 +82,10 @@ impl Config {
         let (name, value) = option.split_once(':').unwrap_or((option, ""));
         match (name, value.parse::<u32>()) {
             ("ndots", Ok(ndots)) => {
-                self.ndots = usize::try_from(ndots).unwrap_or(MAX_NDOTS).min(MAX_NDOTS)
+                self.ndots = usize::try_from(ndots).unwrap_or(MAX_NDOTS).min(MAX_NDOTS);
             }
             ("timeout", Ok(seconds)) => {
-                self.timeout = Duration::from_secs(u64::from(seconds).clamp(1, MAX_TIMEOUT))
+                self.timeout = Duration::from_secs(u64::from(seconds).clamp(1, MAX_TIMEOUT));
             }
             ("attempts", Ok(attempts)) => {
                 self.attempts = usize::try_from(attempts)

@@ -136,8 +136,10 @@ fn handle_raw(signal: i32) -> io::Result<()> {
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // Writing to a pipe that nobody reads raises SIGPIPE in the writer. For a guest that is an error code of
     // its write and no more; only somebody else's SIGPIPE is meant to end it.
-    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler; si_pid is set for SI_USER.
-    if signal == libc::SIGPIPE && unsafe { (*info).si_pid() } == own_pid() {
+    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, for as long as the handler runs.
+    let info = unsafe { &*info };
+    // SAFETY: whoever sends SIGPIPE, the kernel sets the sender's pid.
+    if signal == libc::SIGPIPE && unsafe { info.si_pid() } == own_pid() {
         return;
     }
     end(exit::from_signal(u8::try_from(signal).unwrap_or(u8::MAX)))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::harness::Container;
 
 const SPIN: &str = r#"(module (func (export "_start") (loop br 0)))"#;
-const SLEEP: &str = r#"(module
+pub(crate) const SLEEP: &str = r#"(module
     (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1)
     (func (export "_start")
