@@ -398,8 +398,15 @@ fn open_program(name: &str) -> Result<OwnedFd, CreateError> {
     rustix::fs::openat(&read_only, name, flags, Mode::empty()).map_err(|error| failed(error.into()))
 }
 
-/// The file that the host writes its exit code to before it exits.
+/// The file that the host writes its exit code to before it exits. What an earlier life of the container
+/// has left in the bundle is not its end.
 fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
+    let old = bundle.join(exit_record::FILE);
+    if let Err(source) = fs::remove_file(&old)
+        && source.kind() != io::ErrorKind::NotFound
+    {
+        return Err(CreateError::Bundle { path: old, source });
+    }
     let path = bundle.join(exit_record::EARLY_FILE);
     let file = fs::OpenOptions::new()
         .write(true)

@@ -69,9 +69,11 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
             id: flags.id.clone(),
         });
     }
-    let served = end_shim(flags, &bundle);
+    let notes = leftovers::all(&bundle);
+    let alone = notes.iter().all(|(id, _)| *id == flags.id);
+    let served = end_shim(flags, &bundle, alone);
     let mut was_there = false;
-    for (id, leftover) in leftovers::all(&bundle) {
+    for (id, leftover) in notes {
         // The notes of other containers are in the bundle of the shim that serves them, which may be alive.
         if id == flags.id || !served {
             was_there |= id == flags.id;
@@ -101,9 +103,9 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
         .expect("a message without required fields can always be written"))
 }
 
-/// Sees to it that the shim of this container is gone, with its socket. `true` if one is there that serves
-/// a pod of which this container is only a part.
-fn end_shim(flags: &Flags, bundle: &Path) -> bool {
+/// Sees to it that the shim of this container is gone, with its socket, if this is the last container that
+/// it has (`alone`). `true` if it is there, and serves others.
+fn end_shim(flags: &Flags, bundle: &Path, alone: bool) -> bool {
     let Ok(address) = fs::read_to_string(bundle.join(ADDRESS_FILE)) else {
         return false;
     };
@@ -116,7 +118,7 @@ fn end_shim(flags: &Flags, bundle: &Path) -> bool {
         return false;
     }
     let served = if socket::is_of(path, &flags.address, &flags.namespace, &flags.id) {
-        !wait_for_shim(path)
+        !wait_for_shim(path, alone)
     } else {
         socket::server(path).is_ok_and(|server| server.is_some())
     };
@@ -126,15 +128,20 @@ fn end_shim(flags: &Flags, bundle: &Path) -> bool {
     served
 }
 
-/// containerd has no connection to the container's own shim any more: it is about to end, or hangs. Waits
-/// for the first, and ends it in the second case. `false` if it is still there.
-fn wait_for_shim(path: &Path) -> bool {
+/// containerd has no connection to the container's own shim any more. It is about to end, which is waited
+/// for; or it hangs, which is ended; or it goes on for the other containers of a pod whose sandbox alone
+/// is deleted. `false` if it is still there.
+fn wait_for_shim(path: &Path, alone: bool) -> bool {
     let Some(shim) = shim_at(path) else {
         return matches!(socket::server(path), Ok(None));
     };
     let ended = || process::wait_readable(shim.as_fd(), Some(SHIM_PATIENCE)).unwrap_or(false);
-    if ended() {
+    // One that has let its socket go is only telling containerd its last events.
+    if ended() || matches!(socket::server(path), Ok(None)) {
         return true;
+    }
+    if !alone {
+        return false;
     }
     log::warn!("the shim of this container does not end: it is killed");
     if let Err(error) = process::send_signal(shim.as_fd(), libc::SIGKILL) {

@@ -189,3 +189,43 @@ fn a_shim_that_is_dying() {
         assert_eq!(containerd.call_delete("c"), first);
     }
 }
+
+/// The pause process of a pod may die alone. containerd deletes it and calls `delete`: the pod's other
+/// containers are none of its business.
+#[test]
+fn a_pod_goes_on_without_its_sandbox() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::pause("pod"));
+    containerd.make(&Spec::guest("one", "run").in_pod("pod"));
+    let shim = containerd.shim("pod");
+    for id in ["pod", "one"] {
+        shim.create(&containerd.request(id)).unwrap();
+        shim.start(id).unwrap();
+    }
+    shim.kill("pod", 9, false).unwrap();
+    shim.wait("pod").unwrap();
+    shim.delete("pod").unwrap();
+    shim.shutdown();
+    assert_eq!(containerd.call_delete("pod").exit_status, 137);
+    shim.kill("one", 9, false).unwrap();
+    assert_eq!(shim.wait("one").unwrap().exit_status, 137);
+    shim.delete("one").unwrap();
+    shim.shutdown();
+}
+
+/// A bundle that is used again does not answer with the end of its first container.
+#[test]
+fn an_old_record_is_not_the_end() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::guest("c", "exit 42"));
+    let shim = containerd.shim("c");
+    for _ in 0..2 {
+        shim.create(&containerd.request("c")).unwrap();
+        shim.start("c").unwrap();
+        assert_eq!(shim.wait("c").unwrap().exit_status, 42);
+        shim.delete("c").unwrap();
+    }
+    shim.create(&containerd.request("c")).unwrap();
+    shim.crash();
+    assert_eq!(containerd.call_delete("c").exit_status, 137);
+}

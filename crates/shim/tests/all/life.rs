@@ -298,3 +298,65 @@ fn events_wait_for_a_containerd_that_restarts() {
         || "the exit is lost".to_owned(),
     );
 }
+
+/// A pod whose container ends and is started anew, for days.
+#[test]
+fn a_shim_does_not_grow() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::pause("pod"));
+    let shim = containerd.shim("pod");
+    shim.create(&containerd.request("pod")).unwrap();
+    shim.start("pod").unwrap();
+    let daemon = shim.pid();
+    let one_life = |number: u32| {
+        let id = format!("c{number}");
+        containerd.make(&Spec::guest(&id, "exit 0").in_pod("pod"));
+        shim.create(&containerd.request(&id)).unwrap();
+        shim.start(&id).unwrap();
+        shim.wait(&id).unwrap();
+        shim.delete(&id).unwrap();
+        std::fs::remove_dir_all(containerd.bundle(&id)).unwrap();
+    };
+    (0..50).for_each(one_life);
+    // Threads that verified code end by themselves, events are sent a moment later.
+    let settled = || {
+        thread::sleep(std::time::Duration::from_millis(200));
+        (open_files(daemon), anonymous_memory(daemon))
+    };
+    let (files, memory) = settled();
+    (50..250).for_each(one_life);
+    let (files_then, memory_then) = settled();
+    assert_eq!(files_then, files);
+    assert!(
+        memory_then <= memory + 64,
+        "{memory} KiB have become {memory_then} KiB in 200 containers"
+    );
+    shim.kill("pod", 9, false).unwrap();
+    shim.wait("pod").unwrap();
+    shim.delete("pod").unwrap();
+    shim.shutdown();
+}
+
+/// What the process has open, without the connection for events, which is closed when it is idle.
+fn open_files(pid: u32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let mut targets: Vec<_> = targets
+        .map(|target| target.display().to_string())
+        .filter(|target| !target.starts_with("socket:"))
+        .collect();
+    targets.sort();
+    targets
+}
+
+/// In KiB.
+fn anonymous_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
