@@ -82,7 +82,7 @@ pub(super) async fn run(job: &Job<'_>) -> Result<End, Failure> {
     };
     let stderr = worker.start(job)?;
 
-    // On one's own thread pool timers would be inexact; tokio's run by the monotonic clock.
+    // By the monotonic clock: setting the time of day neither ends a compilation nor prolongs it.
     let ended = tokio::time::timeout(job.settings.time, worker.ended()).await;
     let end = match ended {
         Err(_elapsed) => End::Time,

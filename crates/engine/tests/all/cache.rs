@@ -26,7 +26,7 @@ fn fixture_on_small(bytes: &str, inodes: &str, attributes: u64) -> (Fixture, Own
         place = Some((tree, path));
     });
     let (tree, path) = place.unwrap();
-    fixture.open_files += 1;
+    fixture.open_files = open_files();
     (fixture, tree, path)
 }
 

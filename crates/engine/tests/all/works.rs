@@ -150,7 +150,6 @@ fn what_is_no_module_never_reaches_the_worker() {
 fn twenty_at_once_make_one_compilation() {
     let fixture = Fixture::new();
     let module = text("slow 300");
-    let begin = std::time::Instant::now();
     let compiled = AtomicUsize::new(0);
     // A process each, as far as the locks are concerned: every thread opens the cache anew.
     std::thread::scope(|scope| {
@@ -167,11 +166,6 @@ fn twenty_at_once_make_one_compilation() {
         }
     });
     assert_eq!(compiled.into_inner(), 1);
-    assert!(
-        begin.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begin.elapsed()
-    );
 }
 
 #[test]
