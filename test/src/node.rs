@@ -95,6 +95,9 @@ pub(crate) fn remove_shared() {
     }
 }
 
+/// So many lines of residue are enough to see what it is.
+const MOST_LINES: usize = 12;
+
 static NODES: AtomicU32 = AtomicU32::new(0);
 
 impl Node {
@@ -359,7 +362,17 @@ impl Drop for Node {
         if !std::thread::panicking() {
             let left = self.probe.settle(&self.before);
             if !left.is_empty() {
-                runner::fault(format!("left behind after the test:\n{}", left.join("\n")));
+                let more = left.len().saturating_sub(MOST_LINES);
+                let mut lines = left
+                    .iter()
+                    .take(MOST_LINES)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("\n");
+                if more > 0 {
+                    lines.push_str(&format!("\nand {more} more"));
+                }
+                runner::fault(format!("left behind after the test:\n{lines}"));
             }
         }
         self.registry = None;

@@ -23,6 +23,7 @@ skiff_test::cases!(
     entry_of_another_owner,
     entry_removed_while_it_runs,
     worker_killed,
+    large_module_leaves_others_alone,
     pod_is_not_charged,
     not_writable_from_the_container,
 );
@@ -372,6 +373,86 @@ fn worker_killed() -> Result<()> {
     // It was the worker's end, not the module's fault: the next start compiles.
     node.run(&image).output()?.ok()?;
     Ok(())
+}
+
+/// What takes long to compile is bounded, holds nobody else up, and ends with whoever asked for it.
+fn large_module_leaves_others_alone() -> Result<()> {
+    let node = Node::cold(Version::V2_4)?;
+    let quick = small(&node)?;
+    runs_small(&node, &quick)?;
+    let large = Image::layer("large", &guest::functions(60_000)?);
+    node.import(&large)?;
+    let run = node.run(&large);
+    let id = run.id().to_owned();
+    let mut child = run.spawn()?;
+    let worker = wait_for(
+        "no compile worker was seen",
+        Duration::from_secs(20),
+        || Ok(node.processes_named("skiff-compile").pop()),
+    )?;
+
+    // It takes its privileges away itself, last of all.
+    let status = wait_for(
+        "the compiler keeps its privileges",
+        Duration::from_secs(5),
+        || {
+            let status = fs::read_to_string(format!("/proc/{worker}/status"))?;
+            Ok(status.contains("NoNewPrivs:\t1").then_some(status))
+        },
+    )?;
+    for line in [
+        "Uid:\t65534\t65534\t65534\t65534",
+        "CapEff:\t0000000000000000",
+    ] {
+        ensure!(
+            status.contains(line),
+            "\"{line}\" is not true of the compiler: {status}"
+        );
+    }
+    let groups = fs::read_to_string(format!("/proc/{worker}/cgroup"))?;
+    let memory = groups.lines().find_map(|line| line.split_once(":memory:"));
+    if let Some((_, path)) = memory {
+        let limit =
+            fs::read_to_string(format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"))?;
+        ensure!(
+            limit.trim().parse::<u64>()? <= 2 << 30,
+            "the compiler may take {} bytes of memory",
+            limit.trim()
+        );
+    }
+    let ran = node.run(&quick).output()?;
+    ensure!(
+        ran.stdout == "small\n" && ran.time < Duration::from_secs(5),
+        "another container took {:?}: {}",
+        ran.time,
+        ran.stderr
+    );
+    ensure!(
+        child.try_wait()?.is_none(),
+        "the large module was compiled in no time: this test shows nothing"
+    );
+
+    child.kill()?;
+    child.wait()?;
+    wait_for(
+        "the compiler goes on for nobody",
+        Duration::from_secs(20),
+        || {
+            Ok(node
+                .processes_named("skiff-compile")
+                .is_empty()
+                .then_some(()))
+        },
+    )?;
+    // Its client is gone, so nobody has removed it.
+    wait_for(
+        "the container cannot be removed",
+        Duration::from_secs(20),
+        || {
+            node.ctr(&["task", "delete", "--force", &id])?;
+            Ok((node.ctr(&["container", "rm", &id])?.code == 0).then_some(()))
+        },
+    )
 }
 
 /// A pod with less memory than compiling takes runs all the same.

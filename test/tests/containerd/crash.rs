@@ -35,162 +35,103 @@ fn kill(process: u32) -> Result<()> {
     Ok(())
 }
 
-/// A point in the life of a container, reached by calls, and what `delete` may answer when the shim dies there.
-struct Point {
-    name: &'static str,
-    guest: &'static [&'static str],
-    calls: fn(&Shim<'_>) -> Result<()>,
-    codes: &'static [u32],
+/// A call of the task API.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Create,
+    Start,
+    State,
+    Pids,
+    Stats,
+    Connect,
+    Terminate,
+    Kill,
+    Wait,
+    Delete,
+}
+
+impl Call {
+    fn make(self, shim: &Shim<'_>) -> Result<()> {
+        match self {
+            Self::Create => shim.create(&Stdio::default()).map(drop),
+            Self::Start => shim.run().map(drop),
+            Self::State => shim.state().map(drop),
+            Self::Pids => shim.pids().map(drop),
+            Self::Stats => shim.stats().map(drop),
+            Self::Connect => shim.connect().map(drop),
+            Self::Terminate => shim.kill(15),
+            Self::Kill => shim.kill(9),
+            Self::Wait => shim.wait().map(drop),
+            Self::Delete => shim.delete().map(drop),
+        }
+        .with_context(|| format!("{self:?}"))
+    }
 }
 
 const SLEEP: &[&str] = &["/app.wasm", "sleep", "1000"];
 const EXIT: &[&str] = &["/app.wasm", "exit", "7"];
 
-fn created(shim: &Shim<'_>) -> Result<()> {
-    shim.create(&Stdio::default())?;
-    Ok(())
-}
-
 fn started(shim: &Shim<'_>) -> Result<()> {
-    created(shim)?;
-    shim.run()?;
-    Ok(())
+    Call::Create.make(shim)?;
+    Call::Start.make(shim)
 }
 
-/// 137 is the truth where the container was killed with its shim.
-const POINTS: [Point; 14] = [
-    Point {
-        name: "before create",
-        guest: SLEEP,
-        calls: |_| Ok(()),
-        codes: &[137],
-    },
-    Point {
-        name: "after create",
-        guest: SLEEP,
-        calls: created,
-        codes: &[137],
-    },
-    Point {
-        name: "created, asked for its state",
-        guest: SLEEP,
-        calls: |shim| created(shim).and(Ok(shim.state().map(drop)?)),
-        codes: &[137],
-    },
-    Point {
-        name: "killed before start",
-        guest: SLEEP,
-        calls: |shim| created(shim).and(Ok(shim.kill(9)?)),
-        codes: &[137],
-    },
-    Point {
-        name: "after start",
-        guest: SLEEP,
-        calls: started,
-        codes: &[137],
-    },
-    Point {
-        name: "running, asked for its processes",
-        guest: SLEEP,
-        calls: |shim| started(shim).and(Ok(shim.pids().map(drop)?)),
-        codes: &[137],
-    },
-    Point {
-        name: "running, asked for metrics",
-        guest: SLEEP,
-        calls: |shim| started(shim).and(Ok(shim.stats().map(drop)?)),
-        codes: &[137],
-    },
-    Point {
-        name: "after SIGTERM",
-        guest: SLEEP,
-        calls: |shim| started(shim).and(Ok(shim.kill(15)?)),
-        codes: &[143, 137],
-    },
-    Point {
-        name: "after SIGKILL",
-        guest: SLEEP,
-        calls: |shim| started(shim).and(Ok(shim.kill(9)?)),
-        codes: &[137],
-    },
-    Point {
-        name: "about to exit by itself",
-        guest: EXIT,
-        calls: started,
-        codes: &[7, 137],
-    },
-    Point {
-        name: "exited by itself",
-        guest: EXIT,
-        calls: |shim| started(shim).and(Ok(shim.wait().map(drop)?)),
-        codes: &[7],
-    },
-    Point {
-        name: "ended by SIGTERM",
-        guest: SLEEP,
-        calls: |shim| {
-            started(shim)
-                .and(Ok(shim.kill(15)?))
-                .and(Ok(shim.wait().map(drop)?))
-        },
-        codes: &[143],
-    },
-    Point {
-        name: "ended by SIGKILL",
-        guest: SLEEP,
-        calls: |shim| {
-            started(shim)
-                .and(Ok(shim.kill(9)?))
-                .and(Ok(shim.wait().map(drop)?))
-        },
-        codes: &[137],
-    },
-    Point {
-        name: "deleted",
-        guest: EXIT,
-        calls: |shim| {
-            started(shim)
-                .and(Ok(shim.wait().map(drop)?))
-                .and(Ok(shim.delete().map(drop)?))
-        },
-        codes: &[7, 137],
-    },
+use Call::{Connect, Create, Delete, Kill, Pids, Start, State, Stats, Terminate, Wait};
+
+/// Points in the life of a container: the guest, the calls before the shim is killed, and the codes that
+/// `delete` may answer then. 137 is the truth where the container was killed with its shim.
+const POINTS: [(&[&str], &[Call], &[u32]); 20] = [
+    (SLEEP, &[], &[137]),
+    (SLEEP, &[Create], &[137]),
+    (SLEEP, &[Create, State], &[137]),
+    (SLEEP, &[Create, Pids], &[137]),
+    (SLEEP, &[Create, Stats], &[137]),
+    (SLEEP, &[Create, Kill], &[137]),
+    (SLEEP, &[Create, Kill, Wait], &[137]),
+    (SLEEP, &[Create, Delete], &[137]),
+    (SLEEP, &[Create, Start], &[137]),
+    (SLEEP, &[Create, Start, State], &[137]),
+    (SLEEP, &[Create, Start, Pids], &[137]),
+    (SLEEP, &[Create, Start, Stats], &[137]),
+    (SLEEP, &[Create, Start, Connect], &[137]),
+    (SLEEP, &[Create, Start, Terminate], &[143, 137]),
+    (SLEEP, &[Create, Start, Kill], &[137]),
+    (SLEEP, &[Create, Start, Terminate, Wait], &[143]),
+    (SLEEP, &[Create, Start, Kill, Wait], &[137]),
+    (EXIT, &[Create, Start], &[7, 137]),
+    (EXIT, &[Create, Start, Wait], &[7]),
+    (EXIT, &[Create, Start, Wait, Delete], &[7]),
 ];
 
 fn at_the_borders_of_calls() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let program = tools::skiff("containerd-shim-skiff-v1")?;
     let module = guest::module()?;
-    for point in &POINTS {
+    for (guest, calls, codes) in POINTS {
         for round in 0..rounds() {
-            let shim = Shim::start(&node, &program, &[("app.wasm", &module)], point.guest)?;
-            let process = shim.connect().unwrap_or(0);
-            let process = if process > 1 {
-                process
-            } else {
-                node.shims().pop().context("no shim")?
-            };
-            (point.calls)(&shim).with_context(|| format!("{}, round {round}", point.name))?;
+            let point = || format!("killed after {calls:?}, round {round}");
+            let shim = Shim::start(&node, &program, &[("app.wasm", &module)], guest)?;
+            let process = node.shims().pop().context("no shim")?;
+            for call in calls {
+                call.make(&shim).with_context(point)?;
+            }
             kill(process)?;
-            let code = shim
-                .delete_by_command()
-                .with_context(|| format!("{}, round {round}", point.name))?;
+            let code = shim.delete_by_command().with_context(point)?;
             ensure!(
-                point.codes.contains(&code),
-                "{}, round {round}: the code is {code}, and not one of {:?}",
-                point.name,
-                point.codes
+                codes.contains(&code),
+                "{}: the code is {code}, and not one of {codes:?}",
+                point()
             );
-            // A second time it says the same, or that there is nothing more to say; it does not fail.
-            shim.delete_by_command()
-                .with_context(|| format!("{}, delete again", point.name))?;
+            // A second time it says the same, and does not fail.
+            let again = shim.delete_by_command().with_context(point)?;
+            ensure!(
+                again == code,
+                "{}: the code was {code}, and then {again}",
+                point()
+            );
             std::fs::remove_dir_all(shim.bundle())?;
             let left = node.probe().settle(node.before());
-            ensure!(
-                left.is_empty(),
-                "{}, round {round}, left behind: {left:#?}",
-                point.name
-            );
+            ensure!(left.is_empty(), "{}, left behind: {left:#?}", point());
         }
     }
     Ok(())

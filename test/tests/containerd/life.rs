@@ -1,6 +1,8 @@
 //! The life of a container: signals, exit codes, calls at the wrong time, logs that nobody reads.
 
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -24,6 +26,7 @@ skiff_test::cases!(
     calls_that_are_not_supported_yet,
     log_fifo_that_nobody_opens,
     log_fifo_that_is_closed,
+    log_fifo_that_is_opened_late,
     an_early_exit_is_not_lost,
 );
 
@@ -382,6 +385,41 @@ fn log_fifo_that_is_closed() -> Result<()> {
     assert_eq!(&seen, b"first\n");
     assert_eq!(shim.wait()?, 6);
     assert_eq!(shim.delete()?, 6);
+    shim.clean()
+}
+
+/// Whoever hears of the end gives up opening the log, as containerd does: it is told when a reader has come.
+fn log_fifo_that_is_opened_late() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let shim = ours(&node, &["/app.wasm", "say", "said early"])?;
+    let stdio = Stdio {
+        stdout: shim.fifo("out")?,
+        ..Stdio::default()
+    };
+    shim.create(&stdio)?;
+    let opened = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let opened = Arc::clone(&opened);
+        let path = stdio.stdout.clone();
+        move || -> std::io::Result<String> {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut file = std::fs::File::open(path)?;
+            opened.store(true, Ordering::SeqCst);
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        }
+    });
+    shim.run()?;
+    assert_eq!(shim.wait()?, 0);
+    ensure!(
+        opened.load(Ordering::SeqCst),
+        "the end was told before the reader had come"
+    );
+    let text = reader
+        .join()
+        .map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    assert_eq!(text, "said early\n");
     shim.clean()
 }
 
