@@ -36,6 +36,8 @@ impl Fixture {
 
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first event loop of a process makes a pair of sockets for signals that is never closed.
+        run(async {});
         let open_files = open_files();
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(&directory);
