@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct Leftover {
 /// What the file system answers.
 pub fn remember(shim_bundle: &Path, id: &str, leftover: &Leftover) -> io::Result<()> {
     let directory = shim_bundle.join(DIRECTORY);
-    if let Err(error) = fs::create_dir(&directory)
+    if let Err(error) = fs::DirBuilder::new().mode(0o700).create(&directory)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         return Err(error);
