@@ -29,7 +29,6 @@ use tokio::time::timeout;
 use ttrpc::Code;
 
 use crate::exit_record;
-use crate::leftovers::{self, Leftover};
 use crate::module::{self, ModuleError};
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
@@ -37,6 +36,10 @@ use crate::status::TaskError;
 use crate::stdio::{Places, Stdio, StdioError};
 use crate::sys::watch_readable;
 use crate::task::{Parts, Task};
+
+use guards::{CgroupGuard, Notes, ProcessGuard};
+
+mod guards;
 
 /// Longest `config.json`. A megabyte of arguments fits several times.
 const LARGEST_CONFIG: u64 = 16 << 20;
@@ -425,122 +428,6 @@ fn append<'a>(slots: &mut Vec<BorrowedFd<'a>>, file: BorrowedFd<'a>) -> Result<S
     Ok(Slot(index))
 }
 
-/// What is written down before it is made; see [`leftovers`].
-struct Notes {
-    bundles: Vec<PathBuf>,
-    id: String,
-    keep: bool,
-}
-
-impl Notes {
-    fn write(
-        pod: &Pod,
-        request: &CreateTaskRequest,
-        bundle: &Path,
-        cgroup: &str,
-    ) -> Result<Self, CreateError> {
-        let mut bundles = vec![bundle.to_owned()];
-        // A container that joined the pod of another bundle.
-        if pod.bundle != bundle {
-            bundles.push(pod.bundle.clone());
-        }
-        let notes = Self {
-            bundles,
-            id: request.id.clone(),
-            keep: false,
-        };
-        let leftover = Leftover {
-            bundle: bundle.to_owned(),
-            cgroup: cgroup.to_owned(),
-        };
-        for bundle in &notes.bundles {
-            leftovers::remember(bundle, &request.id, &leftover).map_err(|source| {
-                CreateError::Bundle {
-                    path: bundle.clone(),
-                    source,
-                }
-            })?;
-        }
-        Ok(notes)
-    }
-
-    fn keep(mut self) {
-        self.keep = true;
-    }
-}
-
-impl Drop for Notes {
-    fn drop(&mut self) {
-        if !self.keep {
-            for bundle in &self.bundles {
-                leftovers::forget(bundle, &self.id);
-            }
-        }
-    }
-}
-
-/// A cgroup that goes away unless it is kept.
-struct CgroupGuard {
-    cgroup: Cgroup,
-    keep: bool,
-}
-
-impl CgroupGuard {
-    fn create(
-        plan: &skiff_sandbox::cgroup::CgroupPlan,
-        layout: &skiff_sandbox::cgroup::Layout,
-    ) -> Result<Self, CreateError> {
-        let cgroup = Cgroup::create(plan, layout).map_err(CreateError::Cgroup)?;
-        Ok(Self {
-            cgroup,
-            keep: false,
-        })
-    }
-
-    fn keep(mut self) -> Cgroup {
-        self.keep = true;
-        self.cgroup.clone()
-    }
-}
-
-impl Drop for CgroupGuard {
-    fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = self.cgroup.kill().and_then(|()| self.cgroup.remove())
-        {
-            log::warn!("could not remove the cgroup of a container that was not created: {error}");
-        }
-    }
-}
-
-/// A launched process that is killed and reaped unless it is kept.
-struct ProcessGuard(Option<Launched>);
-
-impl ProcessGuard {
-    fn launched(&self) -> &Launched {
-        self.0
-            .as_ref()
-            .expect("taken only by keep, which consumes the guard")
-    }
-
-    fn keep(mut self) -> Launched {
-        self.0.take().expect("taken only here, once")
-    }
-}
-
-impl Drop for ProcessGuard {
-    fn drop(&mut self) {
-        let Some(launched) = &self.0 else { return };
-        // ESRCH means that it has ended; ECHILD below that it is reaped as well.
-        if let Err(error) = process::send_signal(launched.pidfd.as_fd(), libc::SIGKILL) {
-            log::debug!("could not kill process {}: {error}", launched.pid);
-        }
-        if let Err(error) = process::wait(launched.pidfd.as_fd()) {
-            log::debug!("could not reap process {}: {error}", launched.pid);
-        }
-    }
-}
-
 struct Start<'a> {
     role: Role,
     engine: &'a str,
@@ -590,7 +477,7 @@ fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
         slots: start.slots,
     })
     .map_err(CreateError::Launch)?;
-    Ok(ProcessGuard(Some(launched)))
+    Ok(ProcessGuard::new(launched))
 }
 
 /// Waits until the process says that it is ready.

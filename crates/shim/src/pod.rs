@@ -24,9 +24,10 @@ use crate::task::{State, Task};
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between looks for a reader that has yet to fetch the output of a task that has ended.
 const READER_PAUSE: Duration = Duration::from_millis(200);
-/// How often, and how far apart, a reader is looked for before the end of a task is told.
-const READER_LOOKS: u32 = 50;
-const READER_LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// How often, and how far apart, the output is looked at before the end of a task is told: a reader that is
+/// there has fetched it at the first look or the second.
+const READER_LOOKS: u32 = 250;
+const READER_LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// All that the calls of one shim share.
 #[derive(Debug)]
@@ -184,10 +185,10 @@ impl Pod {
     /// One for each task.
     pub async fn watch(self: Arc<Self>, task: Arc<Task>) {
         let status = wait_for_end(&task).await;
-        // A guest may be done before its log's reader has come, and containerd stops opening the FIFOs of a
-        // task of whose end it hears: the output would be lost.
+        // A guest may be done before its log's reader has begun, and a client of containerd that hears of the
+        // end of a task stops opening its FIFOs: the output would be lost.
         for _ in 0..READER_LOOKS {
-            if task.keepers.release() {
+            if task.keepers.drained() {
                 break;
             }
             sleep(READER_LOOK_PAUSE).await;
@@ -267,6 +268,7 @@ impl Pod {
                 .take(),
         );
         leftovers::forget(&self.bundle, &task.id);
+        leftovers::forget(&task.bundle, &task.id);
         self.tasks().by_id.remove(&task.id);
         self.events.deleted(&task.id, &exit);
         Ok(exit)

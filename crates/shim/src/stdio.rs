@@ -96,6 +96,19 @@ impl Places {
 }
 
 impl Keepers {
+    /// Whether a reader has fetched everything that was written so far.
+    pub fn drained(&self) -> bool {
+        let keepers = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        keepers.iter().all(|keeper| {
+            keeper.reader.as_ref().is_none_or(|reader| {
+                rustix::io::ioctl_fionread(reader).is_ok_and(|unread| unread == 0)
+            })
+        })
+    }
+
     /// The task has ended: its readers shall see the end of file. `true` when that is so for all of them;
     /// `false` when output waits in a FIFO whose reader is away. It is kept then: call again later.
     pub fn release(&self) -> bool {

@@ -82,6 +82,17 @@ fn the_reader_gets_everything_and_then_the_end() {
 }
 
 #[test]
+fn drained_is_what_a_reader_has_fetched() {
+    let fifo = Fifo::new();
+    let (mut output, keepers) = fifo.output();
+    assert!(keepers.drained());
+    output.write_all(b"one").unwrap();
+    assert!(!keepers.drained());
+    fifo.reader().read_exact(&mut [0; 3]).unwrap();
+    assert!(keepers.drained());
+}
+
+#[test]
 fn a_reader_that_leaves_costs_nothing() {
     let fifo = Fifo::new();
     let (mut output, keepers) = fifo.output();

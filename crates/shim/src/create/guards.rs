@@ -1,0 +1,130 @@
+//! What `Create` has made so far, each part held by something that takes it away again unless all went well.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use containerd_shim_protos::api::CreateTaskRequest;
+use skiff_sandbox::cgroup::{Cgroup, CgroupPlan, Layout};
+use skiff_sandbox::launch::Launched;
+use skiff_sandbox::sys::process;
+
+use super::CreateError;
+use crate::leftovers::{self, Leftover};
+use crate::pod::Pod;
+
+/// What is written down before it is made; see [`leftovers`].
+pub(super) struct Notes {
+    bundles: Vec<PathBuf>,
+    id: String,
+    keep: bool,
+}
+
+impl Notes {
+    pub(super) fn write(
+        pod: &Pod,
+        request: &CreateTaskRequest,
+        bundle: &Path,
+        cgroup: &str,
+    ) -> Result<Self, CreateError> {
+        let mut bundles = vec![bundle.to_owned()];
+        // A container that joined the pod of another bundle.
+        if pod.bundle != bundle {
+            bundles.push(pod.bundle.clone());
+        }
+        let notes = Self {
+            bundles,
+            id: request.id.clone(),
+            keep: false,
+        };
+        let leftover = Leftover {
+            bundle: bundle.to_owned(),
+            cgroup: cgroup.to_owned(),
+        };
+        for bundle in &notes.bundles {
+            leftovers::remember(bundle, &request.id, &leftover).map_err(|source| {
+                CreateError::Bundle {
+                    path: bundle.clone(),
+                    source,
+                }
+            })?;
+        }
+        Ok(notes)
+    }
+
+    pub(super) fn keep(mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        if !self.keep {
+            for bundle in &self.bundles {
+                leftovers::forget(bundle, &self.id);
+            }
+        }
+    }
+}
+
+/// A cgroup that goes away unless it is kept.
+pub(super) struct CgroupGuard {
+    pub(super) cgroup: Cgroup,
+    keep: bool,
+}
+
+impl CgroupGuard {
+    pub(super) fn create(plan: &CgroupPlan, layout: &Layout) -> Result<Self, CreateError> {
+        let cgroup = Cgroup::create(plan, layout).map_err(CreateError::Cgroup)?;
+        Ok(Self {
+            cgroup,
+            keep: false,
+        })
+    }
+
+    pub(super) fn keep(mut self) -> Cgroup {
+        self.keep = true;
+        self.cgroup.clone()
+    }
+}
+
+impl Drop for CgroupGuard {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = self.cgroup.kill().and_then(|()| self.cgroup.remove())
+        {
+            log::warn!("could not remove the cgroup of a container that was not created: {error}");
+        }
+    }
+}
+
+/// A launched process that is killed and reaped unless it is kept.
+pub(super) struct ProcessGuard(Option<Launched>);
+
+impl ProcessGuard {
+    pub(super) fn new(launched: Launched) -> Self {
+        Self(Some(launched))
+    }
+
+    pub(super) fn launched(&self) -> &Launched {
+        self.0
+            .as_ref()
+            .expect("taken only by keep, which consumes the guard")
+    }
+
+    pub(super) fn keep(mut self) -> Launched {
+        self.0.take().expect("taken only here, once")
+    }
+}
+
+impl Drop for ProcessGuard {
+    fn drop(&mut self) {
+        let Some(launched) = &self.0 else { return };
+        // ESRCH means that it has ended; ECHILD below that it is reaped as well.
+        if let Err(error) = process::send_signal(launched.pidfd.as_fd(), libc::SIGKILL) {
+            log::debug!("could not kill process {}: {error}", launched.pid);
+        }
+        if let Err(error) = process::wait(launched.pidfd.as_fd()) {
+            log::debug!("could not reap process {}: {error}", launched.pid);
+        }
+    }
+}
