@@ -14,8 +14,8 @@ echo "$@" >> "$here/asked"
 case "$*" in
   *"images import"*) cat > "$here/image.tar" ;;
   *--all-platforms*) [ -e "$here/partial" ] && { echo 'ctr: content digest sha256:16f7: not found' >&2; exit 1; }
-                     cp "$here/image.tar" "$8" ;;
-  *) cp "$here/image.tar" "$7" ;;
+                     cp "$here/image.tar" "$9" ;;
+  *) cp "$here/image.tar" "$8" ;;
 esac
 "#;
 
