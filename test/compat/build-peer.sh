@@ -16,7 +16,7 @@ if [ ! -x "$root/bin/containerd-shim-runwasi-v1" ]; then
     trap 'rm -rf "$building"' EXIT
     # The peer is built as its users build it: dynamic, position independent. Flags in the environment
     # take the place of those in our .cargo/config.toml.
-    RUSTFLAGS="-C debuginfo=0" LIBSECCOMP_LINK_TYPE=dylib LIBSECCOMP_LIB_PATH= \
+    RUSTFLAGS="-C debuginfo=0" LIBSECCOMP_LINK_TYPE=dylib \
         cargo build --quiet --locked --release --target-dir "${SKIFF_PEER_TARGET:-$building/target}"
     mkdir -p "$building/root/bin"
     find "${SKIFF_PEER_TARGET:-$building/target}" -path '*/release/containerd-shim-runwasi-v1' -type f \

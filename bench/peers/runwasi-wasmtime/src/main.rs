@@ -95,7 +95,7 @@ impl Sandbox for WasmtimeSandbox {
         builder.args(ctx.args()).inherit_stdio().inherit_network().allow_ip_name_lookup(true);
         builder.preopened_dir("/", "/", FsPerms::ReadWrite)?;
 
-        let outcome = match self.engine.detect_precompiled(&bytes) {
+        let outcome = match Engine::detect_precompiled(&bytes) {
             Some(Precompiled::Module) => {
                 // SAFETY: the adapter hands out what our own compiler wrote (and, as runwasi's shim does, an image's own).
                 let module = unsafe { Module::deserialize(&self.engine, &bytes) }?;
