@@ -2,7 +2,7 @@
 //!
 //! Launched by a shim with a [`CompileOrder`] for one module. It gives up everything but its two descriptors
 //! *before* it looks at the module, since a module may be made to attack the compiler. Whoever launched it bounds its
-//! time and memory, and decides from what it wrote what becomes of it. It has no means of running what it makes.
+//! time and memory, and decides from what it wrote what becomes of it. It never runs what it makes.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
