@@ -199,6 +199,23 @@ pub enum Propagation {
     Unbindable,
 }
 
+impl Propagation {
+    /// What an option of mount(8) asks for, and whether for the mounts below too (`rslave`, …).
+    pub fn from_mount_option(option: &str) -> Option<(Self, bool)> {
+        Some(match option {
+            "private" => (Self::Private, false),
+            "rprivate" => (Self::Private, true),
+            "slave" => (Self::Slave, false),
+            "rslave" => (Self::Slave, true),
+            "shared" => (Self::Shared, false),
+            "rshared" => (Self::Shared, true),
+            "unbindable" => (Self::Unbindable, false),
+            "runbindable" => (Self::Unbindable, true),
+            _ => return None,
+        })
+    }
+}
+
 /// One resource limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {

@@ -67,7 +67,7 @@ fn parse_one(options: &mut Options, option: &str) -> Result<(), &'static str> {
         }
         return Ok(());
     }
-    if let Some(propagation) = propagation(option) {
+    if let Some(propagation) = Propagation::from_mount_option(option) {
         options.propagation = Some(propagation);
         return Ok(());
     }
@@ -137,20 +137,6 @@ fn flag(option: &str) -> Option<(Change, bool)> {
         _ => return None,
     };
     Some((change, recursive))
-}
-
-fn propagation(option: &str) -> Option<(Propagation, bool)> {
-    Some(match option {
-        "private" => (Propagation::Private, false),
-        "rprivate" => (Propagation::Private, true),
-        "slave" => (Propagation::Slave, false),
-        "rslave" => (Propagation::Slave, true),
-        "shared" => (Propagation::Shared, false),
-        "rshared" => (Propagation::Shared, true),
-        "unbindable" => (Propagation::Unbindable, false),
-        "runbindable" => (Propagation::Unbindable, true),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

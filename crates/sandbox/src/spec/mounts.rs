@@ -62,7 +62,7 @@ pub(super) fn mounts(spec: &Spec) -> Result<Vec<(String, Source)>, Refusal> {
 pub(super) fn root_propagation(value: Option<&str>) -> Result<Propagation, Refusal> {
     match value {
         None | Some("") => Ok(Propagation::Private),
-        Some(word) => propagation(word)
+        Some(word) => Propagation::from_mount_option(word)
             .map(|(propagation, _)| propagation)
             .ok_or_else(|| {
                 Refusal::new(
@@ -192,7 +192,9 @@ impl Options {
                 "tmpcopyup" => return refused("which is not supported"),
                 "idmap" | "ridmap" => return refused("which is not supported yet"),
                 word if options.flag(word) => {}
-                word if propagation(word).is_some() => options.propagation = propagation(word),
+                word if Propagation::from_mount_option(word).is_some() => {
+                    options.propagation = Propagation::from_mount_option(word);
+                }
                 word if bind => {
                     return Err(Refusal::new(
                         field,
@@ -265,19 +267,4 @@ fn apply(change: &mut Change, set: bool, bits: u64) {
     } else {
         change.set &= !(bits & !GUEST);
     }
-}
-
-/// `(mode, recursive)`.
-fn propagation(word: &str) -> Option<(Propagation, bool)> {
-    Some(match word {
-        "private" => (Propagation::Private, false),
-        "rprivate" => (Propagation::Private, true),
-        "slave" => (Propagation::Slave, false),
-        "rslave" => (Propagation::Slave, true),
-        "shared" => (Propagation::Shared, false),
-        "rshared" => (Propagation::Shared, true),
-        "unbindable" => (Propagation::Unbindable, false),
-        "runbindable" => (Propagation::Unbindable, true),
-        _ => return None,
-    })
 }
