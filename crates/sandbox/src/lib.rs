@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod control;
 pub mod execute;
+pub mod filter;
 pub mod launch;
 pub mod plan;
 #[cfg(feature = "planner")]

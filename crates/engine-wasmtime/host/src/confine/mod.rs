@@ -7,11 +7,10 @@
 use std::io;
 
 use skiff_engine::order::CodeKind;
-use skiff_sandbox::plan::SeccompFilter;
+use skiff_sandbox::filter::own;
 
 use crate::sys::landlock::{self, Landlock};
 
-mod program;
 mod syscalls;
 
 /// Why the host could not be confined. Nothing runs then.
@@ -35,11 +34,7 @@ pub(crate) fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
         .map_err(failed("give up gaining privileges"))?;
     let landlock = landlock::restrict_to_root()
         .map_err(failed("restrict the guest to its files by Landlock"))?;
-    let filter = SeccompFilter {
-        program: program::assemble(&syscalls::actions(kind)),
-        flags: 0,
-    };
-    skiff_sandbox::sys::seccomp::load(&filter)
+    skiff_sandbox::sys::seccomp::load(&own::filter(&syscalls::lists(kind)))
         .map_err(failed("load the engine's own seccomp filter; the container's seccomp profile must allow seccomp(2)"))?;
     Ok(landlock)
 }

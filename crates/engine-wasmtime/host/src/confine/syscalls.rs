@@ -1,113 +1,16 @@
-//! Which system calls an engine host makes once its guest runs, and why. Data; [`super::program`] turns it into a filter.
-//!
-//! What is not listed answers EPERM, because a rarely taken path of the C library deserves an error code more than
-//! it deserves death. What is in [`NEVER`] kills the process: no code of ours leads there, so whoever comes there has
-//! taken the host over.
+//! Which system calls an engine host makes once its guest runs, and why. Data; [`skiff_sandbox::filter::own`] turns it
+//! into a filter, and says what becomes of all other calls. Compiled code was made executable before.
 
-use libc::c_long;
 use skiff_engine::order::CodeKind;
+use skiff_sandbox::filter::own::{
+    ABORT, Allowed, NOT_EXECUTABLE, REFUSED, THREAD, allow, allow_if, low, unknown,
+};
+use skiff_sandbox::filter::{Action, Condition};
 
-/// What the filter does with a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Allow,
-    /// The call fails with this error.
-    Fail(i32),
-    /// The process is killed by SIGSYS.
-    Kill,
-}
-
-/// The low half of one argument, masked, is one of these values.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Check {
-    pub(super) argument: u8,
-    pub(super) mask: u32,
-    pub(super) values: &'static [u32],
-}
-
-/// What happens with one system call: [`Action::Allow`] if all checks hold, else `otherwise`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
-    pub(super) call: c_long,
-    pub(super) checks: &'static [Check],
-    pub(super) otherwise: Action,
-}
-
-struct Allowed {
-    call: c_long,
-    checks: &'static [Check],
-    otherwise: Action,
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the reader, and for the test that demands one"
-        )
-    )]
-    reason: &'static str,
-}
-
-const fn allow(call: c_long, reason: &'static str) -> Allowed {
-    Allowed {
-        call,
-        checks: &[],
-        otherwise: Action::Allow,
-        reason,
-    }
-}
-
-const fn allow_if(
-    call: c_long,
-    checks: &'static [Check],
-    otherwise: Action,
-    reason: &'static str,
-) -> Allowed {
-    Allowed {
-        call,
-        checks,
-        otherwise,
-        reason,
-    }
-}
-
-const REFUSED: Action = Action::Fail(libc::EPERM);
-
-/// `prot` is the third argument of both calls. Compiled code was made executable before the filter is loaded.
-const NOT_EXECUTABLE: &[Check] = &[Check {
-    argument: 2,
-    mask: 4,
-    values: &[0],
-}];
 /// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
-const PLAIN_FCNTL: &[Check] = &[Check {
-    argument: 1,
-    mask: u32::MAX,
-    values: &[0, 1, 2, 3, 4, 1030],
-}];
-const ABORT: &[Check] = &[Check {
-    argument: 2,
-    mask: u32::MAX,
-    values: &[6],
-}];
-/// `CLONE_VM` and `CLONE_THREAD` are set, nothing with `CLONE_NEW` in its name is.
-const THREAD: &[Check] = &[Check {
-    argument: 0,
-    mask: 0x7e03_0100 | 0x80,
-    values: &[0x0001_0100],
-}];
+const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 1030])];
 /// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
-const INTERNET: &[Check] = &[
-    Check {
-        argument: 0,
-        mask: u32::MAX,
-        values: &[2, 10],
-    },
-    Check {
-        argument: 1,
-        mask: 0xf,
-        values: &[1, 2],
-    },
-];
+const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 
 /// For every guest.
 const ALWAYS: &[Allowed] = &[
@@ -155,13 +58,13 @@ const ALWAYS: &[Allowed] = &[
     allow_if(
         libc::SYS_mmap,
         NOT_EXECUTABLE,
-        Action::Kill,
+        Action::KILL_PROCESS,
         "linear memories, stacks, the allocator",
     ),
     allow_if(
         libc::SYS_mprotect,
         NOT_EXECUTABLE,
-        Action::Kill,
+        Action::KILL_PROCESS,
         "growing linear memories, guard pages",
     ),
     allow(libc::SYS_munmap, "memory"),
@@ -226,16 +129,11 @@ const COMPONENT: &[Allowed] = &[
     allow_if(
         libc::SYS_clone,
         THREAD,
-        Action::Kill,
+        Action::KILL_PROCESS,
         "helper threads for reads and writes that may block",
     ),
     // Its flags lie in memory, out of the filter's sight. libc falls back to clone.
-    allow_if(
-        libc::SYS_clone3,
-        NOTHING,
-        Action::Fail(libc::ENOSYS),
-        "threads: answers that there is no such call",
-    ),
+    unknown(libc::SYS_clone3, "threads"),
     allow(libc::SYS_rseq, "threads: without it the C library gives up"),
     allow(
         libc::SYS_sched_getaffinity,
@@ -244,83 +142,13 @@ const COMPONENT: &[Allowed] = &[
     allow(libc::SYS_exit, "the end of a thread"),
 ];
 
-/// Never true: an argument without any bits is not 1.
-const NOTHING: &[Check] = &[Check {
-    argument: 0,
-    mask: 0,
-    values: &[1],
-}];
-
-/// Calls that mean that the host has been taken over.
-const NEVER: &[c_long] = &[
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_chroot,
-    libc::SYS_delete_module,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_io_uring_setup,
-    libc::SYS_kcmp,
-    libc::SYS_kexec_file_load,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_personality,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_open,
-    libc::SYS_pivot_root,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_request_key,
-    libc::SYS_setns,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-];
-
-/// The rules for a guest of this kind, one for each call, in the order of their numbers.
-pub(super) fn actions(kind: CodeKind) -> Vec<Rule> {
+/// The calls that are made for a guest of this kind.
+pub(super) fn lists(kind: CodeKind) -> [&'static [Allowed]; 3] {
     let more: &[Allowed] = match kind {
         CodeKind::Module => &[],
         CodeKind::Component => COMPONENT,
     };
-    let allowed = ALWAYS.iter().chain(ALWAYS_HERE).chain(more);
-    let mut rules: Vec<Rule> = allowed
-        .map(
-            |Allowed {
-                 call,
-                 checks,
-                 otherwise,
-                 ..
-             }| Rule {
-                call: *call,
-                checks,
-                otherwise: *otherwise,
-            },
-        )
-        .chain(NEVER.iter().map(|call| Rule {
-            call: *call,
-            checks: &[],
-            otherwise: Action::Kill,
-        }))
-        .collect();
-    rules.sort_unstable_by_key(|rule| rule.call);
-    rules
+    [ALWAYS, ALWAYS_HERE, more]
 }
 
 #[cfg(test)]
@@ -330,35 +158,23 @@ mod tests {
     #[test]
     fn every_call_has_one_rule_and_a_reason() {
         for kind in [CodeKind::Module, CodeKind::Component] {
-            let rules = actions(kind);
-            assert!(
-                rules.is_sorted_by(|one, next| one.call < next.call),
-                "a call has two rules: {rules:?}"
-            );
+            let mut seen = std::collections::BTreeSet::new();
+            for allowed in lists(kind).into_iter().flatten() {
+                assert!(seen.insert(allowed.call()), "two rules: {allowed:?}");
+                assert!(!allowed.reason().is_empty(), "{allowed:?}");
+            }
         }
-        assert!(
-            ALWAYS
-                .iter()
-                .chain(ALWAYS_HERE)
-                .chain(COMPONENT)
-                .all(|allowed| !allowed.reason.is_empty())
-        );
     }
 
     #[test]
     fn few_calls_are_allowed() {
-        let never = |action: Action| action == Action::Fail(libc::ENOSYS) || action == Action::Kill;
         let count = |kind| {
-            let rules = actions(kind);
-            rules
-                .iter()
-                .filter(|rule| !rule.checks.is_empty() || !never(rule.otherwise))
-                .count()
+            let all = lists(kind).into_iter().flatten();
+            all.filter(|allowed| allowed.is_carried_out()).count()
         };
-        // clone3 is counted, and never allowed.
         assert!(count(CodeKind::Module) <= 46, "{}", count(CodeKind::Module));
         assert!(
-            count(CodeKind::Component) <= 61,
+            count(CodeKind::Component) <= 60,
             "{}",
             count(CodeKind::Component)
         );

@@ -9,7 +9,7 @@
 //! * calls newer than all that the profile names fail with `ENOSYS` ([`table`]);
 //! * calls of an architecture that the profile does not list kill the thread.
 //!
-//! libseccomp knows the numbers of the calls. The program is made here ([`program`]) and not by it:
+//! libseccomp knows the numbers of the calls. The program is made here ([`crate::filter`]) and not by it:
 //! version 2.5 gives wrong answers for some combinations of comparisons (rules that look at the upper and
 //! the lower half of one argument share steps that they must not share), and takes 40 ms for containerd's
 //! default profile, which is ten times the rest of a container's start.
@@ -21,36 +21,15 @@ use oci_spec::runtime::{
 };
 
 use super::Refusal;
+use crate::filter::{self, Action, Comparison, Condition};
 use crate::plan::SeccompFilter;
-use program::{Comparison, Condition};
 
-mod program;
 mod table;
 
 /// Instructions that the kernel takes in one program (`BPF_MAXINSNS`).
 const MAX_INSTRUCTIONS: usize = 4096;
 /// Largest error that a filter can return (`MAX_ERRNO`).
 const MAX_ERRNO: u32 = 4095;
-
-/// What the kernel does with a call: `SECCOMP_RET_*` with its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Action(u32);
-
-impl Action {
-    const KILL_PROCESS: Self = Self(0x8000_0000);
-    const KILL_THREAD: Self = Self(0);
-    const TRAP: Self = Self(0x0003_0000);
-    const LOG: Self = Self(0x7ffc_0000);
-    const ALLOW: Self = Self(0x7fff_0000);
-
-    const fn errno(errno: u32) -> Self {
-        Self(0x0005_0000 | errno)
-    }
-
-    const fn trace(data: u32) -> Self {
-        Self(0x7ff0_0000 | data)
-    }
-}
 
 /// One entry of the profile, checked.
 #[derive(Debug)]
@@ -107,7 +86,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<SeccompFilter, Refusal> {
     };
     let flags = flags(profile)?;
     let listed: Vec<Arch> = profile.architectures().clone().unwrap_or_default();
-    let program = program::assemble(&table::tables(&checked, &architectures(&listed)));
+    let tables = table::tables(&checked, &architectures(&listed));
+    let program = filter::assemble(&tables, Action::KILL_THREAD);
     if program.len() > MAX_INSTRUCTIONS {
         let reason = format!(
             "compiles to {} instructions, but the kernel takes no more than {MAX_INSTRUCTIONS}",
@@ -179,22 +159,22 @@ fn entry(syscall: &LinuxSyscall) -> Result<Entry<'_>, Refusal> {
 
 fn condition(argument: &LinuxSeccompArg) -> Condition {
     let value = argument.value();
-    let (comparison, value) = match argument.op() {
-        LinuxSeccompOperator::ScmpCmpNe => (Comparison::NotEqual, value),
-        LinuxSeccompOperator::ScmpCmpLt => (Comparison::Less, value),
-        LinuxSeccompOperator::ScmpCmpLe => (Comparison::LessOrEqual, value),
-        LinuxSeccompOperator::ScmpCmpEq => (Comparison::Equal, value),
-        LinuxSeccompOperator::ScmpCmpGe => (Comparison::GreaterOrEqual, value),
-        LinuxSeccompOperator::ScmpCmpGt => (Comparison::Greater, value),
+    let comparison = match argument.op() {
+        LinuxSeccompOperator::ScmpCmpNe => Comparison::NotEqual(value),
+        LinuxSeccompOperator::ScmpCmpLt => Comparison::Less(value),
+        LinuxSeccompOperator::ScmpCmpLe => Comparison::LessOrEqual(value),
+        LinuxSeccompOperator::ScmpCmpEq => Comparison::Equal(value),
+        LinuxSeccompOperator::ScmpCmpGe => Comparison::GreaterOrEqual(value),
+        LinuxSeccompOperator::ScmpCmpGt => Comparison::Greater(value),
         // The spec has the mask in `value` and what is left under it in `valueTwo`.
-        LinuxSeccompOperator::ScmpCmpMaskedEq => {
-            (Comparison::Masked(value), argument.value_two().unwrap_or(0))
-        }
+        LinuxSeccompOperator::ScmpCmpMaskedEq => Comparison::Masked {
+            mask: value,
+            value: argument.value_two().unwrap_or(0),
+        },
     };
     Condition {
         argument: argument.index(),
         comparison,
-        value,
     }
 }
 

@@ -4,29 +4,8 @@ use std::collections::BTreeMap;
 
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-use super::program::{Comparison, Condition};
-use super::{Action, Entry, Profile};
-
-/// Decisions for the calls of one architecture.
-#[derive(Debug)]
-pub(super) struct Table {
-    /// `AUDIT_ARCH_*`, as the kernel tells it to the filter.
-    pub(super) audit: u32,
-    /// From this number on, until the next; the first begins at 0. Neighbours differ.
-    pub(super) intervals: Vec<(u32, Decision)>,
-}
-
-/// What is decided for a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// Whatever the arguments are.
-    Always(Action),
-    /// The first rule whose conditions all hold; the action, when none does.
-    ByArguments(Vec<(Vec<Condition>, Action)>, Action),
-}
-
-/// Calls of the x32 ABI have this bit in their number, and the architecture of x86-64.
-const X32: u32 = 0x4000_0000;
+use super::{Entry, Profile};
+use crate::filter::{Action, Comparison, Condition, Decision, Table, X32};
 
 /// One table for each architecture that the kernel tells apart.
 pub(super) fn tables(profile: &Profile<'_>, architectures: &[ScmpArch]) -> Vec<Table> {
@@ -51,23 +30,9 @@ pub(super) fn tables(profile: &Profile<'_>, architectures: &[ScmpArch]) -> Vec<T
             // -1 is no call: a tracer says so that none is made.
             numbers.insert(u32::MAX, Decision::Always(profile.default));
         }
-        tables.push(Table {
-            audit,
-            intervals: merged(numbers),
-        });
+        tables.push(Table::new(audit, numbers));
     }
     tables
-}
-
-/// Neighbours with the same decision become one interval.
-fn merged(numbers: BTreeMap<u32, Decision>) -> Vec<(u32, Decision)> {
-    let mut intervals: Vec<(u32, Decision)> = Vec::new();
-    for (number, decision) in numbers {
-        if intervals.last().is_none_or(|(_, last)| *last != decision) {
-            intervals.push((number, decision));
-        }
-    }
-    intervals
 }
 
 /// The numbers at which the decision may change.
@@ -148,8 +113,7 @@ impl Call {
                 }
                 Some((operation, _)) => vec![Condition {
                     argument: 0,
-                    comparison: Comparison::Equal,
-                    value: operation,
+                    comparison: Comparison::Equal(operation),
                 }],
             };
             if conditions.is_empty() {

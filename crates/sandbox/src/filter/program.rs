@@ -1,32 +1,9 @@
 //! Tables of decisions as classic BPF: the architecture, a binary search for the number, the arguments.
 
-use super::Action;
-use super::table::{Decision, Table};
+use super::{Action, Comparison, Condition, Decision, Table};
 
 /// `struct sock_filter`.
-pub(super) type Instruction = [u8; 8];
-
-/// One comparison of one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Condition {
-    /// 0 to 5.
-    pub(super) argument: usize,
-    pub(super) comparison: Comparison,
-    pub(super) value: u64,
-}
-
-/// How an argument is compared with the value, as unsigned numbers of 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comparison {
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Equal,
-    GreaterOrEqual,
-    Greater,
-    /// Equal under this mask.
-    Masked(u64),
-}
+pub(crate) type Instruction = [u8; 8];
 
 // Classic BPF, `linux/bpf_common.h`.
 const LOAD: u16 = 0x20;
@@ -42,29 +19,29 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// The program. Calls of architectures without a table kill the thread.
-pub(super) fn assemble(tables: &[Table]) -> Vec<Instruction> {
+/// The program; `otherwise` is for calls of architectures without a table.
+pub(crate) fn assemble(tables: &[Table], otherwise: Action) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for table in tables {
         let mut block = vec![plain(LOAD, NUMBER)];
-        block.extend(search(&table.intervals));
+        block.extend(search(&table.intervals, otherwise));
         program.push(branch(JUMP_EQUAL, 1, 0, table.audit));
         program.push(plain(JUMP, length(&block)));
         program.extend(block);
     }
-    program.push(plain(RETURN, Action::KILL_THREAD.0));
+    program.push(plain(RETURN, otherwise.0));
     program
 }
 
 /// With the number in the accumulator. Every way through it ends in a return.
-fn search(intervals: &[(u32, Decision)]) -> Vec<Instruction> {
+fn search(intervals: &[(u32, Decision)], otherwise: Action) -> Vec<Instruction> {
     match intervals {
-        [] => vec![plain(RETURN, Action::KILL_THREAD.0)],
+        [] => vec![plain(RETURN, otherwise.0)],
         [(_, decision)] => decide(decision),
         _ => {
             let (lower, upper) = intervals.split_at(intervals.len() / 2);
             let (from, _) = upper[0];
-            let lower = search(lower);
+            let lower = search(lower, otherwise);
             let mut program = match u8::try_from(lower.len()) {
                 Ok(near) => vec![branch(JUMP_GREATER_EQUAL, near, 0, from)],
                 // Only the unconditional jump reaches further than 255 instructions.
@@ -74,7 +51,7 @@ fn search(intervals: &[(u32, Decision)]) -> Vec<Instruction> {
                 ],
             };
             program.extend(lower);
-            program.extend(search(upper));
+            program.extend(search(upper, otherwise));
             program
         }
     }
@@ -97,8 +74,8 @@ fn decide(decision: &Decision) -> Vec<Instruction> {
 /// Returns the action when all conditions hold; goes on behind the rule when one does not.
 fn rule(conditions: &[Condition], action: Action) -> Vec<Instruction> {
     let mut program = vec![plain(RETURN, action.0)];
-    // From the last to the first, because each must know how far it is to the end. Six conditions of six
-    // instructions are within the reach of a conditional jump.
+    // From the last to the first, because each must know how far it is to the end. Six conditions of a few
+    // instructions each are within the reach of a conditional jump.
     for condition in conditions.iter().rev() {
         let rest = u8::try_from(program.len()).unwrap_or(u8::MAX);
         let mut tested = test(*condition, rest);
@@ -116,21 +93,27 @@ fn test(condition: Condition, rest: u8) -> Vec<Instruction> {
     let low = ARGUMENTS + 8 * u32::try_from(condition.argument).unwrap_or(0);
     // Both architectures are little-endian.
     let high = low + 4;
-    let (value_low, value_high) = halves(condition.value);
     match condition.comparison {
-        Comparison::Equal => vec![
-            plain(LOAD, high),
-            branch(JUMP_EQUAL, 0, rest + 2, value_high),
-            plain(LOAD, low),
-            branch(JUMP_EQUAL, 0, rest, value_low),
-        ],
-        Comparison::NotEqual => vec![
-            plain(LOAD, high),
-            branch(JUMP_EQUAL, 0, 2, value_high),
-            plain(LOAD, low),
-            branch(JUMP_EQUAL, rest, 0, value_low),
-        ],
-        Comparison::Masked(mask) => {
+        Comparison::Equal(value) => {
+            let (value_low, value_high) = halves(value);
+            vec![
+                plain(LOAD, high),
+                branch(JUMP_EQUAL, 0, rest + 2, value_high),
+                plain(LOAD, low),
+                branch(JUMP_EQUAL, 0, rest, value_low),
+            ]
+        }
+        Comparison::NotEqual(value) => {
+            let (value_low, value_high) = halves(value);
+            vec![
+                plain(LOAD, high),
+                branch(JUMP_EQUAL, 0, 2, value_high),
+                plain(LOAD, low),
+                branch(JUMP_EQUAL, rest, 0, value_low),
+            ]
+        }
+        Comparison::Masked { mask, value } => {
+            let (value_low, value_high) = halves(value);
             let (mask_low, mask_high) = halves(mask);
             vec![
                 plain(LOAD, high),
@@ -141,35 +124,55 @@ fn test(condition: Condition, rest: u8) -> Vec<Instruction> {
                 branch(JUMP_EQUAL, 0, rest, value_low),
             ]
         }
-        Comparison::Greater | Comparison::GreaterOrEqual => {
-            let jump = if condition.comparison == Comparison::Greater {
-                JUMP_GREATER
-            } else {
-                JUMP_GREATER_EQUAL
-            };
-            vec![
-                plain(LOAD, high),
-                branch(JUMP_GREATER, 3, 0, value_high),
-                branch(JUMP_EQUAL, 0, rest + 2, value_high),
-                plain(LOAD, low),
-                branch(jump, 0, rest, value_low),
-            ]
-        }
-        Comparison::Less | Comparison::LessOrEqual => {
-            let jump = if condition.comparison == Comparison::Less {
-                JUMP_GREATER_EQUAL
-            } else {
-                JUMP_GREATER
-            };
-            vec![
-                plain(LOAD, high),
-                branch(JUMP_GREATER, rest + 3, 0, value_high),
-                branch(JUMP_EQUAL, 0, 2, value_high),
-                plain(LOAD, low),
-                branch(jump, rest, 0, value_low),
-            ]
-        }
+        Comparison::Greater(value) => above(JUMP_GREATER, [low, high], rest, value),
+        Comparison::GreaterOrEqual(value) => above(JUMP_GREATER_EQUAL, [low, high], rest, value),
+        Comparison::Less(value) => below(JUMP_GREATER_EQUAL, [low, high], rest, value),
+        Comparison::LessOrEqual(value) => below(JUMP_GREATER, [low, high], rest, value),
+        Comparison::Low { mask, values } => one_of(low, rest, mask, values),
     }
+}
+
+/// `jump`: what must be true of the lower halves when the upper ones are equal.
+fn above(jump: u16, [low, high]: [u32; 2], rest: u8, value: u64) -> Vec<Instruction> {
+    let (value_low, value_high) = halves(value);
+    vec![
+        plain(LOAD, high),
+        branch(JUMP_GREATER, 3, 0, value_high),
+        branch(JUMP_EQUAL, 0, rest + 2, value_high),
+        plain(LOAD, low),
+        branch(jump, 0, rest, value_low),
+    ]
+}
+
+/// `jump`: what must not be true of the lower halves when the upper ones are equal.
+fn below(jump: u16, [low, high]: [u32; 2], rest: u8, value: u64) -> Vec<Instruction> {
+    let (value_low, value_high) = halves(value);
+    vec![
+        plain(LOAD, high),
+        branch(JUMP_GREATER, rest + 3, 0, value_high),
+        branch(JUMP_EQUAL, 0, 2, value_high),
+        plain(LOAD, low),
+        branch(jump, rest, 0, value_low),
+    ]
+}
+
+/// Lists of values are written by hand, and short.
+fn one_of(low: u32, rest: u8, mask: u32, values: &[u32]) -> Vec<Instruction> {
+    let mut program = vec![plain(LOAD, low)];
+    if mask != u32::MAX {
+        program.push(plain(AND, mask));
+    }
+    let Some((last, others)) = values.split_last() else {
+        program.push(plain(JUMP, rest.into()));
+        return program;
+    };
+    let mut left = u8::try_from(others.len()).unwrap_or(u8::MAX);
+    for value in others {
+        program.push(branch(JUMP_EQUAL, left, 0, *value));
+        left -= 1;
+    }
+    program.push(branch(JUMP_EQUAL, 0, rest, *last));
+    program
 }
 
 /// `(lower, upper)` 32 bits.
