@@ -19,6 +19,7 @@ use crate::registry::Registry;
 use crate::residue::{Probe, Snapshot};
 use crate::{runner, tools};
 
+pub use config::PAUSE_IMAGE;
 pub use cri::{Cri, CriContainer, Pod};
 pub use run::{Run, Task};
 
@@ -26,6 +27,8 @@ pub use run::{Run, Task};
 pub const SKIFF: &str = "io.containerd.skiff.v1";
 /// The runtime type that RuntimeClasses made for runwasi name.
 pub const WASMTIME: &str = "io.containerd.wasmtime.v1";
+/// The peer that is compared with: a shim made with runwasi's adapter.
+pub const RUNWASI: &str = "io.containerd.runwasi.v1";
 /// The reference: containerd's own shim with runc.
 pub const RUNC: &str = "io.containerd.runc.v2";
 
@@ -63,6 +66,10 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Directory of the node; else one is made under `/tmp`.
     pub directory: Option<PathBuf>,
+    /// The containerd namespace, also the parent of its cgroups; else one that no other node of this machine has.
+    pub namespace: Option<String>,
+    /// containerd and its shims log as they do on a node, not all that they can.
+    pub quiet: bool,
 }
 
 /// A running containerd. Dropping it probes for residue, stops it and removes all it owns.
@@ -128,11 +135,10 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub fn with(version: Version, options: Options) -> Result<Self> {
-        let namespace = format!(
-            "skt{}x{}",
-            std::process::id(),
-            NODES.fetch_add(1, Ordering::Relaxed)
-        );
+        let namespace = options.namespace.clone().unwrap_or_else(|| {
+            let number = NODES.fetch_add(1, Ordering::Relaxed);
+            format!("skt{}x{number}", std::process::id())
+        });
         // Socket paths have 107 bytes: the directory's name is short.
         let directory = options
             .directory
@@ -147,7 +153,7 @@ impl Node {
         let programs = tools::component(version.folder())?;
         fs::write(
             directory.join("config.toml"),
-            config::containerd(version, &directory)?,
+            config::containerd(version, &directory, options.quiet)?,
         )?;
         let daemon = spawn(&directory, &programs, &options)?;
         let cache = options
@@ -333,7 +339,8 @@ impl Node {
         fs::read_to_string(self.directory.join("logs/containerd")).unwrap_or_default()
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket of its gRPC services.
+    pub fn socket(&self) -> PathBuf {
         self.directory.join("c.sock")
     }
 

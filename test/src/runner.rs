@@ -70,6 +70,11 @@ pub fn fault(sentence: String) {
     NOTES.with_borrow_mut(|notes| notes.faults.push(sentence));
 }
 
+/// The faults so far, which are forgotten; for programs that are no test but use a node.
+pub fn take_faults() -> Vec<String> {
+    NOTES.with_borrow_mut(|notes| std::mem::take(&mut notes.faults))
+}
+
 /// Keeps a log, which is printed if the running test fails.
 pub fn keep_log(name: &str, text: String) {
     NOTES.with_borrow_mut(|notes| notes.logs.push((name.to_owned(), text)));

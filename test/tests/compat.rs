@@ -9,10 +9,7 @@ use anyhow::{Result, ensure};
 use skiff_test::command::Ran;
 use skiff_test::guest;
 use skiff_test::image::{COMPONENT_LAYER, Entry, Image};
-use skiff_test::node::{Node, Run, Version, WASMTIME};
-
-/// The peer's runtime type.
-const RUNWASI: &str = "io.containerd.runwasi.v1";
+use skiff_test::node::{Node, RUNWASI, Run, Version, WASMTIME};
 
 skiff_test::cases!(
     layer,

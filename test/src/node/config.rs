@@ -4,18 +4,24 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{RUNC, SKIFF, Version, WASMTIME};
+use super::{RUNC, RUNWASI, SKIFF, Version, WASMTIME};
 use crate::tools;
 
 /// The image that CRI makes a pod's sandbox of; imported by the test, never pulled.
-pub(crate) const PAUSE_IMAGE: &str = "skiff.test/pause:1";
+pub const PAUSE_IMAGE: &str = "skiff.test/pause:1";
 
 /// Handlers of CRI, by the name that a RuntimeClass gives, and their runtime types.
-const HANDLERS: [(&str, &str); 3] = [("skiff", SKIFF), ("wasmtime", WASMTIME), ("runc", RUNC)];
+const HANDLERS: [(&str, &str); 4] = [
+    ("skiff", SKIFF),
+    ("wasmtime", WASMTIME),
+    ("runwasi", RUNWASI),
+    ("runc", RUNC),
+];
 
 /// Writes it in the form that this version reads.
-pub(super) fn containerd(version: Version, directory: &Path) -> Result<String> {
+pub(super) fn containerd(version: Version, directory: &Path, quiet: bool) -> Result<String> {
     let place = directory.display();
+    let level = if quiet { "info" } else { "debug" };
     let networks = tools::component("cni")
         .map(|path| path.display().to_string())
         .unwrap_or_default();
@@ -40,7 +46,7 @@ address = "{place}/c.sock"
 address = "{place}/t.sock"
 
 [debug]
-level = "debug"
+level = "{level}"
 
 [plugins.'io.containerd.internal.v1.opt']
 path = "{place}/opt"
