@@ -1,0 +1,17 @@
+//! Scenarios under a real containerd: `ctr run`, pods by CRI, their memory, first starts.
+
+mod cgroup;
+mod cri;
+mod first_line;
+mod grpc;
+mod guest;
+mod kubelet;
+mod pod_start;
+
+use crate::settings::Scenario;
+
+/// In the order of the report.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("pod", pod_start::on_node_network),
+    ("pod-bridge", pod_start::on_bridge),
+];
