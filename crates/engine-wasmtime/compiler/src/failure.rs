@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     /// The worker's own confinement.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
+    /// Its seccomp filter.
+    #[error("could not load the compiler's seccomp filter")]
+    Confine(#[source] io::Error),
     /// The input.
     #[error("could not read the module")]
     Read(#[source] io::Error),

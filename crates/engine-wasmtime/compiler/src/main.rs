@@ -1,7 +1,7 @@
 //! The wasmtime compile worker: Wasm in, native code out, nothing else in reach.
 //!
-//! Launched by a shim with a [`CompileOrder`] for one module. It gives up everything but its two descriptors
-//! *before* it looks at the module, since a module may be made to attack the compiler. Whoever launched it bounds its
+//! Launched by a shim with a [`CompileOrder`] for one module. It gives up everything but its two descriptors and some
+//! thirty system calls *before* it looks at the module, since a module may be made to attack the compiler. Whoever launched it bounds its
 //! time and memory, and decides from what it wrote what becomes of it. It never runs what it makes.
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ use skiff_sandbox::execute::execute;
 use crate::failure::{Failure, chain};
 
 mod compile;
+mod confine;
 mod failure;
 mod files;
 mod input;
@@ -53,6 +54,7 @@ fn work() -> Result<Report, Failure> {
     let input = adopt_slot(order.input).map_err(slot("the module"))?;
     let output = adopt_slot(order.output).map_err(slot("the compiled code"))?;
     execute(&order.plan)?;
+    confine::confine().map_err(Failure::Confine)?;
 
     let bytes = files::read(&input)?;
     drop(input);
