@@ -1,0 +1,157 @@
+//! What containerd makes before it starts a shim, and takes away afterwards: the bundle, the snapshot of the
+//! root, the FIFOs. None of it is in any runtime's time.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use containerd_shim_protos::types::mount::Mount;
+
+use super::output::Fifo;
+use super::spec::{self, Identity, Namespaces};
+use super::stage::Stage;
+use crate::runtime::Runtime;
+
+/// Numbers of ids.
+static IDS: AtomicU32 = AtomicU32::new(0);
+
+/// What a container is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// Writes a line and ends.
+    Hello,
+    /// Stays.
+    Sleep,
+    /// The program of a sandbox. Skiff has one of its own.
+    Pause,
+}
+
+/// A bundle on the tmpfs. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// The container's id.
+    pub(crate) id: String,
+    /// Where `config.json` is.
+    pub(crate) path: PathBuf,
+    snapshot: PathBuf,
+    lower: PathBuf,
+    log: Fifo,
+    output: Fifo,
+    errors: Fifo,
+}
+
+impl Bundle {
+    /// A bundle of a container alone.
+    pub(crate) fn new(stage: &Stage, runtime: Runtime, program: Program) -> Result<Self> {
+        let id = new_id(stage);
+        let identity = Identity {
+            id: &id,
+            pod: &id,
+            cgroup: &stage.cgroup(),
+        };
+        let text = spec::container(
+            stage,
+            identity,
+            arguments(runtime, program),
+            Namespaces::Own,
+        )?;
+        Self::with_spec(stage, runtime, &id, &text)
+    }
+
+    /// A bundle with this `config.json`.
+    pub(crate) fn with_spec(stage: &Stage, runtime: Runtime, id: &str, text: &str) -> Result<Self> {
+        let path = stage.place().join("bundles").join(id);
+        // As containerd makes it.
+        fs::DirBuilder::new().mode(0o711).create(&path)?;
+        fs::create_dir(path.join("rootfs"))?;
+        fs::write(path.join("config.json"), text)?;
+        let snapshot = stage.place().join("snapshots").join(id);
+        fs::create_dir_all(snapshot.join("fs"))?;
+        fs::create_dir(snapshot.join("work"))?;
+        Ok(Self {
+            id: id.to_owned(),
+            log: Fifo::make(&path.join("log"))?,
+            output: Fifo::make(&path.join("stdout"))?,
+            errors: Fifo::make(&path.join("stderr"))?,
+            lower: stage.root(runtime),
+            snapshot,
+            path,
+        })
+    }
+
+    /// The mounts that containerd's overlay snapshotter hands out for a container.
+    pub(crate) fn rootfs(&self) -> Vec<Mount> {
+        let mut mount = Mount::new();
+        mount.type_ = "overlay".to_owned();
+        mount.source = "overlay".to_owned();
+        mount.options = vec![
+            format!("workdir={}", self.snapshot.join("work").display()),
+            format!("upperdir={}", self.snapshot.join("fs").display()),
+            format!("lowerdir={}", self.lower.display()),
+        ];
+        vec![mount]
+    }
+
+    /// Where the container's output and errors go.
+    pub(crate) fn outputs(&self) -> [String; 2] {
+        ["stdout", "stderr"].map(|name| self.path.join(name).display().to_string())
+    }
+
+    /// What the container wrote to its error output and the shim to its log.
+    pub(crate) fn complaints(&self) -> String {
+        format!(
+            "its error output: {:?}; its shim's log: {:?}",
+            self.errors.take(),
+            self.log.take()
+        )
+    }
+
+    /// The container has written its line, which shows that it ran.
+    pub(crate) fn expect_hello(&self) -> Result<()> {
+        let started = Instant::now();
+        let mut written = self.output.take();
+        // A shim that copies output may still be at it.
+        while written.is_empty() && started.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(1));
+            written = self.output.take();
+        }
+        ensure!(
+            written == "hello from a container\n",
+            "the container wrote {written:?}; {}",
+            self.complaints()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        for path in [&self.path, &self.snapshot] {
+            // What is still there goes with the tmpfs.
+            fs::remove_dir_all(path).ok();
+        }
+    }
+}
+
+/// The words that a runtime's container is started with.
+pub(crate) fn arguments(runtime: Runtime, program: Program) -> &'static [&'static str] {
+    match (runtime.is_wasm(), program) {
+        (true, Program::Hello) => &["/app.wasm"],
+        (true, Program::Sleep) => &["/sleep.wasm"],
+        (false, Program::Hello) => &["/hello"],
+        (_, Program::Sleep | Program::Pause) => &["/hello", "sleep"],
+    }
+}
+
+/// An id as long as CRI's.
+pub(crate) fn new_id(stage: &Stage) -> String {
+    let number = IDS.fetch_add(1, Ordering::Relaxed);
+    let name = &stage.settings().name;
+    format!(
+        "{name}{number:0>width$}",
+        width = 64_usize.saturating_sub(name.len())
+    )
+}

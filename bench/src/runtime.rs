@@ -1,0 +1,88 @@
+//! The runtimes that are compared, and what they are made of.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use skiff_test::tools;
+
+use crate::settings::Settings;
+
+/// One of those compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Runtime {
+    /// Skiff, the module a file of the root.
+    Skiff,
+    /// Skiff, the module a layer of the image.
+    SkiffLayer,
+    /// A shim of runwasi with wasmtime, the module a file of the root.
+    Runwasi,
+    /// The same, the module a layer that the shim has compiled and stored in containerd.
+    RunwasiLayer,
+    /// containerd's own shim with runc, and a static native program.
+    Runc,
+}
+
+impl Runtime {
+    /// All of them, in the order of their turns.
+    pub const ALL: [Self; 5] = [
+        Self::Skiff,
+        Self::Runwasi,
+        Self::SkiffLayer,
+        Self::RunwasiLayer,
+        Self::Runc,
+    ];
+
+    /// What reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skiff => "skiff",
+            Self::SkiffLayer => "skiff (layer)",
+            Self::Runwasi => "runwasi (module in the root)",
+            Self::RunwasiLayer => "runwasi (precompiled layer)",
+            Self::Runc => "runc",
+        }
+    }
+
+    /// The shim's executable.
+    ///
+    /// # Errors
+    /// If it was not built.
+    pub fn shim(self, settings: &Settings) -> Result<PathBuf> {
+        let path = match self {
+            Self::Skiff | Self::SkiffLayer => settings.skiff.join("containerd-shim-skiff-v1"),
+            Self::Runwasi | Self::RunwasiLayer => {
+                tools::component("runwasi")?.join("containerd-shim-runwasi-v1")
+            }
+            Self::Runc => tools::component("containerd-2.4")?.join("containerd-shim-runc-v2"),
+        };
+        path.canonicalize()
+            .with_context(|| format!("{} was not built", path.display()))
+    }
+
+    /// The runtime type that containerd knows it by.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Skiff | Self::SkiffLayer => "io.containerd.skiff.v1",
+            Self::Runwasi | Self::RunwasiLayer => "io.containerd.runwasi.v1",
+            Self::Runc => "io.containerd.runc.v2",
+        }
+    }
+
+    /// The name under which it serves the task API. runwasi's adapter knows the older one only.
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Skiff | Self::SkiffLayer | Self::Runc => "containerd.task.v3.Task",
+            Self::Runwasi | Self::RunwasiLayer => "containerd.task.v2.Task",
+        }
+    }
+
+    /// Whether its module is a layer of an image that containerd holds.
+    pub fn in_layer(self) -> bool {
+        matches!(self, Self::SkiffLayer | Self::RunwasiLayer)
+    }
+
+    /// Whether it runs Wasm.
+    pub fn is_wasm(self) -> bool {
+        self != Self::Runc
+    }
+}

@@ -1,0 +1,122 @@
+//! The process that the user starts: it gives the scenarios namespaces of their own, waits, and takes away
+//! what is left, however they end.
+//!
+//! The scenarios run as process 1 of a new process namespace. When that process ends or is killed, the kernel
+//! kills every shim and container with it, and the last of them takes the mount namespace along, with the
+//! tmpfs that held their state. What can be left are cgroups, which are removed here.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::mount::{MountFlags, mount};
+use skiff_test::residue::cgroup_trees;
+
+/// Where containerd, shims and runc keep state by default: in the scenarios' mount namespace a tmpfs lies here.
+const STATE: &str = "/run/containerd";
+
+/// Runs this program again, inside; answers whether it succeeded and nothing was left.
+pub(crate) fn watch() -> Result<bool> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "containers need root: run it as root"
+    );
+    let name = format!("skb{}", std::process::id());
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]);
+    signals.thread_block()?;
+    let made = make_directory(Path::new(STATE))?;
+    let program = std::env::current_exe().context("could not find this program's own file")?;
+    // The signal for the death of a parent is sent when its thread ends: this is the main one.
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .args(["unshare", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(program)
+        .args(["--inside", &name])
+        .args(std::env::args_os().skip(1))
+        .stdin(Stdio::null())
+        // Ctrl-C is for this process alone, which then ends all.
+        .process_group(0)
+        .spawn()
+        .context("could not run setpriv and unshare, which are of util-linux")?;
+    let status = loop {
+        match signals.wait()? {
+            Signal::SIGCHLD => {
+                if let Some(status) = child.try_wait()? {
+                    break Some(status);
+                }
+            }
+            _ => {
+                // The namespace's first process is killed by the death of its parent, and kills the rest.
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+        }
+    };
+    let clean = clean(&name)?;
+    if made {
+        fs::remove_dir(STATE).ok();
+    }
+    Ok(clean && status.is_some_and(|status| status.success()))
+}
+
+/// Called inside: mounts the tmpfs and answers the directory for the scenarios' state.
+pub(crate) fn make_place() -> Result<PathBuf> {
+    // The supervisor waits for signals; nobody else shall have them blocked.
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]).thread_unblock()?;
+    mount("tmpfs", STATE, "tmpfs", MountFlags::empty(), c"mode=711")
+        .with_context(|| format!("could not mount a tmpfs on {STATE}"))?;
+    let place = Path::new(STATE).join("b");
+    fs::create_dir(&place)?;
+    Ok(place)
+}
+
+/// Removes the bench's cgroups, which may have to wait for the last process; answers whether it worked.
+fn clean(name: &str) -> Result<bool> {
+    let started = Instant::now();
+    loop {
+        let left: Vec<PathBuf> = cgroup_trees()
+            .into_iter()
+            .map(|tree| tree.join(name))
+            .filter(|path| path.exists())
+            .collect();
+        for path in &left {
+            remove(path);
+        }
+        if left.iter().all(|path| !path.exists()) {
+            return Ok(true);
+        }
+        ensure!(
+            started.elapsed() < Duration::from_secs(20),
+            "left behind: {left:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn remove(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    // It stays while a process in it ends; the caller tries again.
+    fs::remove_dir(cgroup).ok();
+}
+
+/// Makes a directory; answers false if it was there.
+fn make_directory(path: &Path) -> Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
+            Err(error).with_context(|| format!("could not make the directory {}", path.display()))
+        }
+    }
+}
