@@ -6,7 +6,9 @@ mod first_line;
 mod grpc;
 mod guest;
 mod kubelet;
+mod memory;
 mod pod_start;
+mod processes;
 
 use crate::settings::Scenario;
 
@@ -14,4 +16,5 @@ use crate::settings::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("pod", pod_start::on_node_network),
     ("pod-bridge", pod_start::on_bridge),
+    ("memory", memory::measure),
 ];
