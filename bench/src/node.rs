@@ -1,9 +1,12 @@
 //! Scenarios under a real containerd: `ctr run`, pods by CRI, their memory, first starts.
 
-mod cgroup;
+pub(crate) mod cgroup;
+mod compile;
+mod component;
 mod cri;
+mod ctr_run;
 mod first_line;
-mod grpc;
+pub(crate) mod grpc;
 mod guest;
 mod kubelet;
 mod memory;
@@ -14,7 +17,10 @@ use crate::settings::Scenario;
 
 /// In the order of the report.
 pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("ctr", ctr_run::measure),
     ("pod", pod_start::on_node_network),
     ("pod-bridge", pod_start::on_bridge),
     ("memory", memory::measure),
+    ("compile", compile::measure),
+    ("component", component::measure),
 ];

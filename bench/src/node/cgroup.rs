@@ -9,13 +9,13 @@ use skiff_test::residue::cgroup_trees;
 
 /// A directory in every hierarchy, or the one directory of v2.
 #[derive(Debug)]
-pub(super) struct PodGroup {
+pub(crate) struct PodGroup {
     directories: Vec<PathBuf>,
 }
 
 impl PodGroup {
     /// Makes it at a path below the roots of the hierarchies.
-    pub(super) fn create(path: &str) -> Result<Self> {
+    pub(crate) fn create(path: &str) -> Result<Self> {
         let mut group = Self {
             directories: Vec::new(),
         };
@@ -33,7 +33,7 @@ impl PodGroup {
     }
 
     /// Moves a process with all its threads into it.
-    pub(super) fn take(&self, process: u32) -> Result<()> {
+    pub(crate) fn take(&self, process: u32) -> Result<()> {
         for directory in &self.directories {
             fs::write(directory.join("cgroup.procs"), process.to_string())
                 .with_context(|| format!("could not move {process} to {}", directory.display()))?;
@@ -42,7 +42,7 @@ impl PodGroup {
     }
 
     /// Removes it. Its containers' cgroups are gone by now; a process that is still ending holds its own for a moment.
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         for directory in &self.directories {
             for _ in 0..100 {
                 match fs::remove_dir(directory) {

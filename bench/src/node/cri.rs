@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use skiff_test::command::wait_for;
 
 use super::cgroup::PodGroup;
 use super::first_line::FirstLine;
@@ -165,7 +166,36 @@ impl Cri {
 impl Pod<'_> {
     /// Creates and starts a container, and waits for the first line in its log.
     pub(super) fn start(&self, reference: &str, name: &str) -> Result<Started> {
-        let logs = self.directory.join("logs");
+        let (id, create) = self.create(reference, name)?;
+        let waiting = FirstLine::of(&self.directory.join("logs"))?;
+        let begin = Instant::now();
+        let start = self.run(&id)?;
+        let line = waiting.wait().with_context(|| {
+            format!(
+                "container {name} of pod {} logs nothing",
+                self.directory.display()
+            )
+        })?;
+        Ok(Started {
+            id,
+            create,
+            start,
+            to_line: line.duration_since(begin),
+            line,
+        })
+    }
+
+    /// Starts a container that was created; answers the time of `StartContainer`.
+    pub(super) fn run(&self, id: &str) -> Result<Duration> {
+        let begin = Instant::now();
+        let Nothing {} = self
+            .cri
+            .call("StartContainer", &ContainerId { id: id.to_owned() })?;
+        Ok(begin.elapsed())
+    }
+
+    /// Creates a container; answers its id and the time of `CreateContainer`.
+    pub(super) fn create(&self, reference: &str, name: &str) -> Result<(String, Duration)> {
         let bridge = !self.config.hostname.is_empty();
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata {
@@ -216,26 +246,7 @@ impl Pod<'_> {
         };
         let begin = Instant::now();
         let ContainerId { id } = self.cri.call("CreateContainer", &request)?;
-        let create = begin.elapsed();
-        let waiting = FirstLine::of(&logs)?;
-        let begin = Instant::now();
-        let Nothing {} = self
-            .cri
-            .call("StartContainer", &ContainerId { id: id.clone() })?;
-        let start = begin.elapsed();
-        let line = waiting.wait().with_context(|| {
-            format!(
-                "container {name} of pod {} logs nothing",
-                self.directory.display()
-            )
-        })?;
-        Ok(Started {
-            id,
-            create,
-            start,
-            to_line: line.duration_since(begin),
-            line,
-        })
+        Ok((id, begin.elapsed()))
     }
 
     /// Ends a container at once and removes it.
@@ -246,8 +257,20 @@ impl Pod<'_> {
         };
         let Nothing {} = self.cri.call("StopContainer", &request)?;
         let request = ContainerId { id: id.to_owned() };
-        let Nothing {} = self.cri.call("RemoveContainer", &request)?;
-        Ok(())
+        // Of a container that ended by itself a moment ago, CRI may not have been told yet.
+        let mut last = None;
+        wait_for(
+            &format!("container {id} cannot be removed"),
+            Duration::from_secs(10),
+            || match self.cri.call("RemoveContainer", &request) {
+                Ok(Nothing {}) => Ok(Some(())),
+                Err(error) => {
+                    last = Some(error);
+                    Ok(None)
+                }
+            },
+        )
+        .map_err(|error| last.unwrap_or(error))
     }
 
     /// Ends the pod with its containers and removes all there is of it.

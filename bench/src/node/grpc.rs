@@ -19,14 +19,16 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection, with the event loop that drives it. Calls block the caller.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     runtime: Runtime,
     send: SendRequest<Bytes>,
+    /// containerd's namespace, for its own services.
+    namespace: Option<String>,
 }
 
 impl Connection {
     /// Connects.
-    pub(super) fn open(socket: &Path) -> Result<Self> {
+    pub(crate) fn open(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -41,11 +43,21 @@ impl Connection {
             });
             anyhow::Ok(send)
         })?;
-        Ok(Self { runtime, send })
+        Ok(Self {
+            runtime,
+            send,
+            namespace: None,
+        })
+    }
+
+    /// Calls from now on concern a namespace of containerd.
+    pub(crate) fn in_namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self
     }
 
     /// One request, one answer. `method` is `package.Service/Method`.
-    pub(super) fn call<A: Message + Default>(
+    pub(crate) fn call<A: Message + Default>(
         &self,
         method: &str,
         request: &impl Message,
@@ -64,6 +76,10 @@ impl Connection {
         let head = Request::post(format!("http://localhost/{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header(
+                "containerd-namespace",
+                self.namespace.as_deref().unwrap_or("k8s.io"),
+            )
             .body(())?;
         let (response, mut body) = self.send.clone().ready().await?.send_request(head, false)?;
         body.send_data(frame(request)?, true)?;
