@@ -13,6 +13,11 @@ use crate::CacheError;
 
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// What the cache's own directory holds, and what a file system of its own has in its root.
+const NAMES: [&str; 5] = ["entries", "locks", "lost+found", "quarantine", "secret"];
+/// A secret in the making (see [`crate::secret`]).
+const SECRET_PREFIX: &str = ".secret-";
+
 /// An open directory and the path by which it was opened, for messages.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -34,11 +39,40 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|error| CacheError::new("open directory", path, error))?;
-        Self {
+        let directory = Self {
             fd,
             path: path.to_path_buf(),
+        };
+        // A mistaken `SKIFF_CACHE_DIR=/tmp` must not shut everybody else out of `/tmp`.
+        if directory.mode()? != DIRECTORY_MODE
+            && let Some(name) = directory.stranger()?
+        {
+            let reason = format!("is not the cache's alone, it holds {name:?}");
+            return Err(directory.refused(reason));
         }
-        .checked()
+        directory.checked()
+    }
+
+    fn mode(&self) -> Result<u32, CacheError> {
+        let stat = rustix::fs::fstat(&self.fd)
+            .map_err(|error| CacheError::new("look at", &self.path, error))?;
+        Ok(stat.st_mode & 0o7777)
+    }
+
+    /// Something in the cache's own directory that the cache has not put there.
+    fn stranger(&self) -> Result<Option<String>, CacheError> {
+        let failed = |error: Errno| CacheError::new("list", &self.path, error);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy();
+            let known = matches!(name.as_ref(), "." | "..")
+                || NAMES.contains(&name.as_ref())
+                || name.starts_with(SECRET_PREFIX);
+            if !known {
+                return Ok(Some(name.into_owned()));
+            }
+        }
+        Ok(None)
     }
 
     /// Opens a directory in this one, making it when missing.

@@ -29,8 +29,15 @@ impl Settings {
     }
 
     fn from_values(directory: Option<&OsStr>, limit: Option<&OsStr>) -> Self {
-        let directory = match directory {
-            Some(path) if !path.is_empty() => PathBuf::from(path),
+        let directory = match directory.map(PathBuf::from) {
+            Some(path) if path.is_absolute() => path,
+            // Every shim has a working directory of its own.
+            Some(path) if !path.as_os_str().is_empty() => {
+                log::warn!(
+                    "SKIFF_CACHE_DIR is {path:?}, not an absolute path: {DEFAULT_DIRECTORY} is taken"
+                );
+                PathBuf::from(DEFAULT_DIRECTORY)
+            }
             _ => PathBuf::from(DEFAULT_DIRECTORY),
         };
         let limit = match limit.map(|text| text.to_str().and_then(bytes)) {
@@ -80,10 +87,13 @@ mod tests {
         ] {
             assert_eq!(limit(nonsense), DEFAULT_LIMIT, "{nonsense:?}");
         }
-        assert_eq!(
-            Settings::from_values(Some(OsStr::new("")), None).directory,
-            PathBuf::from(DEFAULT_DIRECTORY)
-        );
+        for nonsense in ["", "cache", "./cache", "../cache"] {
+            assert_eq!(
+                Settings::from_values(Some(OsStr::new(nonsense)), None).directory,
+                PathBuf::from(DEFAULT_DIRECTORY),
+                "{nonsense:?}"
+            );
+        }
         assert_eq!(
             Settings::from_values(Some(OsStr::new("/x")), None).directory,
             PathBuf::from("/x")

@@ -350,6 +350,34 @@ fn directories_of_others_are_not_used_and_open_ones_are_closed() {
 }
 
 #[test]
+fn a_directory_that_others_use_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shared");
+    std::fs::create_dir(&path).unwrap();
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    for (other, bits) in [("a file", 0o1777), ("\u{fffd}", 0o755)] {
+        std::fs::write(path.join(other), "theirs").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(bits)).unwrap();
+        let error = Cache::open(&settings(&path, 1 << 30))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with(&format!(
+                "shared is not used: it is not the cache's alone, it holds {other:?}"
+            )),
+            "{error}"
+        );
+        assert_eq!(mode(), bits);
+        std::fs::remove_file(path.join(other)).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+    }
+    // A disk of the cache's own.
+    std::fs::create_dir(path.join("lost+found")).unwrap();
+    Cache::open(&settings(&path, 1 << 30)).unwrap();
+    assert_eq!(mode(), 0o700);
+}
+
+#[test]
 fn the_quarantine_is_bounded() {
     let fixture = Fixture::new();
     for number in 0..40 {
