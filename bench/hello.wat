@@ -1,4 +1,4 @@
-;; What the Wasm runtimes run: it writes a line.
+;; The smallest module that says something: what is left of a start when there is nothing to compile or map.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param i32 i32 i32 i32) (result i32)))

@@ -7,13 +7,28 @@
 mod alone;
 mod bundle;
 mod events;
+mod guest;
+mod mounts;
 mod output;
+mod processor;
+mod records;
 mod shim;
+mod sparse;
 mod spec;
 mod stage;
+mod together;
 mod ttrpc;
 
 use crate::settings::Scenario;
 
+pub(crate) use stage::finish;
+
 /// In the order of the report.
-pub(crate) const SCENARIOS: &[Scenario] = &[("life", alone::measure)];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("life", alone::measure),
+    ("life-small", alone::measure_small),
+    ("four", together::measure),
+    ("sparse", sparse::measure),
+    ("cpu", processor::measure),
+    ("mounts", mounts::measure),
+];

@@ -73,12 +73,16 @@ fn run(arguments: &Arguments, name: &str) -> Result<bool> {
         skiff: skiff_test::tools::skiff_dir()
             .canonicalize()
             .context("Skiff was not built; `make build` does it")?,
-        place: supervisor::make_place()?,
+        place: supervisor::make_place(name)?,
         name: name.to_owned(),
         runtimes: arguments.runtime.clone(),
     };
     let mut good = true;
     for (scenario, measure) in scenarios(&arguments.only) {
+        if node::SCENARIOS.iter().any(|(name, _)| name == scenario) {
+            // What drove the shims has nothing to do beside a containerd that is measured.
+            life::finish()?;
+        }
         println!("\n{scenario}");
         match measure(&settings) {
             Ok(outcome) => {
@@ -104,12 +108,15 @@ fn run(arguments: &Arguments, name: &str) -> Result<bool> {
             }
         }
     }
+    life::finish()?;
     Ok(good)
 }
 
+/// Those that a word names, or if there is none of that name, those that hold it.
 fn scenarios(words: &[String]) -> impl Iterator<Item = &'static Scenario> {
-    life::SCENARIOS
-        .iter()
-        .chain(node::SCENARIOS)
-        .filter(move |(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)))
+    let all = || life::SCENARIOS.iter().chain(node::SCENARIOS);
+    let meant = move |name: &str, word: &String| {
+        name == word || (name.contains(word) && !all().any(|(name, _)| name == word))
+    };
+    all().filter(move |(name, _)| words.is_empty() || words.iter().any(|word| meant(name, word)))
 }

@@ -142,11 +142,12 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     Some(low + (high - low) * (place - precise(below)))
 }
 
+/// A count as a figure.
 #[expect(
     clippy::cast_precision_loss,
     reason = "no scenario takes as many samples as a double cannot count"
 )]
-fn precise(count: usize) -> f64 {
+pub fn precise(count: usize) -> f64 {
     count as f64
 }
 

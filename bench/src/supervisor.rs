@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{SigSet, Signal};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use skiff_test::residue::cgroup_trees;
 
 /// Where containerd, shims and runc keep state by default: in the scenarios' mount namespace a tmpfs lies here.
@@ -66,15 +66,36 @@ pub(crate) fn watch() -> Result<bool> {
     Ok(clean && status.is_some_and(|status| status.success()))
 }
 
-/// Called inside: mounts the tmpfs and answers the directory for the scenarios' state.
-pub(crate) fn make_place() -> Result<PathBuf> {
+/// Called inside: enters the bench's cgroup, mounts the tmpfs, and answers the directory for the scenarios' state.
+pub(crate) fn make_place(name: &str) -> Result<PathBuf> {
     // The supervisor waits for signals; nobody else shall have them blocked.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]).thread_unblock()?;
+    // All that is started inherits the cgroup; below it are those of the containers.
+    let cgroup = accounting()?.join(name).join("driver");
+    fs::create_dir_all(&cgroup)?;
+    fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("could not enter {}", cgroup.display()))?;
+    // As on a node under systemd; nothing of it leaves this mount namespace.
+    mount_change(
+        "/",
+        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
+    )
+    .context("could not share the mounts")?;
     mount("tmpfs", STATE, "tmpfs", MountFlags::empty(), c"mode=711")
         .with_context(|| format!("could not mount a tmpfs on {STATE}"))?;
     let place = Path::new(STATE).join("b");
     fs::create_dir(&place)?;
     Ok(place)
+}
+
+/// The hierarchy that accounts for processor time: v1's, or the one of v2.
+pub(crate) fn accounting() -> Result<PathBuf> {
+    let trees = cgroup_trees();
+    let having = |file: &str| trees.iter().find(|tree| tree.join(file).exists());
+    having("cpuacct.usage")
+        .or_else(|| having("cgroup.controllers"))
+        .cloned()
+        .context("no cgroup hierarchy accounts for processor time")
 }
 
 /// Removes the bench's cgroups, which may have to wait for the last process; answers whether it worked.

@@ -23,6 +23,8 @@ static IDS: AtomicU32 = AtomicU32::new(0);
 pub(crate) enum Program {
     /// Writes a line and ends.
     Hello,
+    /// The same from the smallest module.
+    Small,
     /// Stays.
     Sleep,
     /// The program of a sandbox. Skiff has one of its own.
@@ -31,7 +33,9 @@ pub(crate) enum Program {
 
 /// A bundle on the tmpfs. Dropping it removes it.
 #[derive(Debug)]
-pub(crate) struct Bundle {
+pub(crate) struct Bundle<'a> {
+    stage: &'a Stage,
+    runtime: Runtime,
     /// The container's id.
     pub(crate) id: String,
     /// Where `config.json` is.
@@ -43,9 +47,9 @@ pub(crate) struct Bundle {
     errors: Fifo,
 }
 
-impl Bundle {
+impl<'a> Bundle<'a> {
     /// A bundle of a container alone.
-    pub(crate) fn new(stage: &Stage, runtime: Runtime, program: Program) -> Result<Self> {
+    pub(crate) fn new(stage: &'a Stage, runtime: Runtime, program: Program) -> Result<Self> {
         let id = new_id(stage);
         let identity = Identity {
             id: &id,
@@ -62,7 +66,12 @@ impl Bundle {
     }
 
     /// A bundle with this `config.json`.
-    pub(crate) fn with_spec(stage: &Stage, runtime: Runtime, id: &str, text: &str) -> Result<Self> {
+    pub(crate) fn with_spec(
+        stage: &'a Stage,
+        runtime: Runtime,
+        id: &str,
+        text: &str,
+    ) -> Result<Self> {
         let path = stage.place().join("bundles").join(id);
         // As containerd makes it.
         fs::DirBuilder::new().mode(0o711).create(&path)?;
@@ -71,7 +80,12 @@ impl Bundle {
         let snapshot = stage.place().join("snapshots").join(id);
         fs::create_dir_all(snapshot.join("fs"))?;
         fs::create_dir(snapshot.join("work"))?;
+        if runtime.is_wasm() {
+            stage.records().create(id, runtime, text)?;
+        }
         Ok(Self {
+            stage,
+            runtime,
             id: id.to_owned(),
             log: Fifo::make(&path.join("log"))?,
             output: Fifo::make(&path.join("stdout"))?,
@@ -82,16 +96,24 @@ impl Bundle {
         })
     }
 
-    /// The mounts that containerd's overlay snapshotter hands out for a container.
+    /// The mounts that containerd's overlay snapshotter hands out for a container: an image without layers that
+    /// it can unpack has an empty directory.
     pub(crate) fn rootfs(&self) -> Vec<Mount> {
         let mut mount = Mount::new();
-        mount.type_ = "overlay".to_owned();
-        mount.source = "overlay".to_owned();
-        mount.options = vec![
-            format!("workdir={}", self.snapshot.join("work").display()),
-            format!("upperdir={}", self.snapshot.join("fs").display()),
-            format!("lowerdir={}", self.lower.display()),
-        ];
+        let fresh = self.snapshot.join("fs").display().to_string();
+        if self.runtime.in_layer() {
+            mount.type_ = "bind".to_owned();
+            mount.source = fresh;
+            mount.options = vec!["rw".to_owned(), "rbind".to_owned()];
+        } else {
+            mount.type_ = "overlay".to_owned();
+            mount.source = "overlay".to_owned();
+            mount.options = vec![
+                format!("workdir={}", self.snapshot.join("work").display()),
+                format!("upperdir={fresh}"),
+                format!("lowerdir={}", self.lower.display()),
+            ];
+        }
         vec![mount]
     }
 
@@ -127,8 +149,12 @@ impl Bundle {
     }
 }
 
-impl Drop for Bundle {
+impl Drop for Bundle<'_> {
     fn drop(&mut self) {
+        if self.runtime.is_wasm() {
+            // What cannot be forgotten goes with its containerd.
+            self.stage.records().delete(&self.id).ok();
+        }
         for path in [&self.path, &self.snapshot] {
             // What is still there goes with the tmpfs.
             fs::remove_dir_all(path).ok();
@@ -140,8 +166,9 @@ impl Drop for Bundle {
 pub(crate) fn arguments(runtime: Runtime, program: Program) -> &'static [&'static str] {
     match (runtime.is_wasm(), program) {
         (true, Program::Hello) => &["/app.wasm"],
-        (true, Program::Sleep) => &["/sleep.wasm"],
-        (false, Program::Hello) => &["/hello"],
+        (true, Program::Small) => &["/small.wasm"],
+        (true, Program::Sleep) => &["/app.wasm", "sleep"],
+        (false, Program::Hello | Program::Small) => &["/hello"],
         (_, Program::Sleep | Program::Pause) => &["/hello", "sleep"],
     }
 }

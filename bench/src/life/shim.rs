@@ -84,7 +84,7 @@ impl Steps {
 }
 
 /// The whole life of a container that says hello.
-pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle) -> Result<Steps> {
+pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Result<Steps> {
     let mut command = start_command(stage, runtime, bundle)?;
     let mut clock = Instant::now();
     let mut lap = || {
@@ -158,7 +158,7 @@ impl Shim {
     }
 
     /// `Create`, and `Connect`, which tells the shim's process; answers the task's.
-    pub(crate) fn create(&mut self, bundle: &Bundle) -> Result<u32> {
+    pub(crate) fn create(&mut self, bundle: &Bundle<'_>) -> Result<u32> {
         let mut request = CreateTaskRequest::new();
         request.id.clone_from(&bundle.id);
         request.bundle = bundle.path.display().to_string();
@@ -223,10 +223,14 @@ pub(crate) fn wait_request(id: &str) -> WaitRequest {
 }
 
 /// The start command, as containerd 2.4 runs it.
-pub(crate) fn start_command(stage: &Stage, runtime: Runtime, bundle: &Bundle) -> Result<Command> {
+pub(crate) fn start_command(
+    stage: &Stage,
+    runtime: Runtime,
+    bundle: &Bundle<'_>,
+) -> Result<Command> {
     let settings = stage.settings();
     let containerd = tools::component("containerd-2.4")?.join("containerd");
-    let address = stage.address(runtime).display().to_string();
+    let address = stage.records().socket().display().to_string();
     let events = stage.events().display().to_string();
     let mut parameters = BootstrapParams::new();
     parameters.instance_id.clone_from(&bundle.id);

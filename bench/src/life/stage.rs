@@ -10,10 +10,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, mount};
-use skiff_test::residue::cgroup_trees;
 use skiff_test::{command, tools};
 
 use super::events;
+use super::guest;
+use super::records::Records;
+use crate::node::cgroup::PodGroup;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
 
@@ -21,6 +23,8 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct Stage {
     settings: Settings,
+    records: Records,
+    pods: PodGroup,
 }
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
@@ -36,11 +40,20 @@ pub(crate) fn stage(settings: &Settings) -> Result<&'static Stage> {
     Ok(STAGE.get_or_init(|| stage))
 }
 
+/// Ends what the stage has started; the scenarios are over.
+///
+/// # Errors
+/// If something was left behind.
+pub(crate) fn finish() -> Result<()> {
+    if let Some(stage) = STAGE.get() {
+        stage.records.finish()?;
+        stage.pods.remove();
+    }
+    Ok(())
+}
+
 impl Stage {
     fn new(settings: &Settings) -> Result<Self> {
-        let stage = Self {
-            settings: settings.clone(),
-        };
         for directory in [
             "bundles",
             "snapshots",
@@ -48,16 +61,19 @@ impl Stage {
             "roots/native",
             "files",
         ] {
-            fs::create_dir_all(stage.place().join(directory))?;
+            fs::create_dir_all(settings.place.join(directory))?;
         }
+        let module = settings.place.join("roots/wasm/app.wasm");
+        guest::module(&module)?;
+        let stage = Self {
+            records: Records::start(settings, &fs::read(&module)?)?,
+            pods: PodGroup::create(&format!("{}/burstable/pod", settings.name))?,
+            settings: settings.clone(),
+        };
         stage.make_files()?;
         stage.make_roots()?;
         stage.make_network()?;
         events::serve(&stage.events())?;
-        for tree in cgroup_trees() {
-            fs::create_dir_all(tree.join(stage.cgroup().trim_start_matches('/')))
-                .context("could not make the bench's cgroups")?;
-        }
         Ok(stage)
     }
 
@@ -69,6 +85,12 @@ impl Stage {
     /// What the run was asked for.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Those of these runtimes that the run was asked for.
+    pub(crate) fn runtimes(&self, all: &[Runtime]) -> Vec<Runtime> {
+        let wanted = |runtime: &Runtime| self.settings.wants(*runtime);
+        all.iter().copied().filter(wanted).collect()
     }
 
     /// The files that CRI mounts into containers.
@@ -86,9 +108,9 @@ impl Stage {
         self.place().join("events.sock")
     }
 
-    /// The gRPC socket that a shim is told. Only the shims of layer images ask there.
-    pub(crate) fn address(&self, _runtime: Runtime) -> PathBuf {
-        self.place().join("containerd.sock")
+    /// The containerd that holds images and container records.
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
     }
 
     /// The environment of containerd, which shims inherit.
@@ -151,20 +173,16 @@ impl Stage {
     }
 
     fn make_roots(&self) -> Result<()> {
-        let sources = tools::checkout().join("bench");
         let (wasm, native) = (self.root(Runtime::Skiff), self.root(Runtime::Runc));
-        for (source, name) in [("hello.wat", "app.wasm"), ("sleep.wat", "sleep.wasm")] {
-            let module = wat::parse_file(sources.join(source))?;
-            write_program(&wasm.join(name), &module)?;
+        let small = wasm.join("small.wasm");
+        fs::write(
+            &small,
+            wat::parse_file(tools::checkout().join("bench/hello.wat"))?,
+        )?;
+        for program in [&small, &wasm.join("app.wasm")] {
+            fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
         }
-        command::run(
-            Command::new("cc")
-                .args(["-static", "-O2", "-s", "-o"])
-                .arg(native.join("hello"))
-                .arg(sources.join("hello.c")),
-        )
-        .context("a C compiler is needed for the native program")?
-        .ok()?;
+        guest::program(&native.join("hello"))?;
         for root in [wasm, native] {
             // An image's root has these, so that nobody must make them.
             for directory in ["proc", "sys", "dev", "etc", "var/run", "tmp"] {
@@ -181,10 +199,4 @@ impl Stage {
         command::run(Command::new("unshare").args([&option, "true"]))?.ok()?;
         Ok(())
     }
-}
-
-fn write_program(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
 }

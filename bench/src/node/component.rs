@@ -31,7 +31,9 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
         }
         let mut images = Vec::new();
         for (number, component) in components.iter().enumerate() {
-            let image = image_of(runtime, "component", component, &[]);
+            // CRI knows images by their configs, and those of Wasm layers say nothing of the layer.
+            let image = image_of(runtime, "component", component, &[])
+                .environment(&[&format!("SIZE={number}")]);
             let name = format!("component{}x{number}", runtime as usize);
             images.push((kubelet.image(&image, &name)?, Vec::new()));
         }

@@ -65,7 +65,7 @@ impl Kubelet {
         })
     }
 
-    /// Puts an image where CRI finds it; answers its reference.
+    /// Puts an image where CRI finds it; answers its reference. CRI takes two images with the same config for one.
     pub(super) fn image(&mut self, image: &Image, name: &str) -> Result<String> {
         let reference = self.node.registry()?.push(image, name)?;
         self.cri.pull(&reference)?;
