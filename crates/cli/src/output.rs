@@ -69,11 +69,25 @@ impl Output {
 
     /// One sentence on stderr: what, and its causes. With `--json`, stdout gets it too.
     pub(crate) fn failure(&self, error: &anyhow::Error) {
-        eprintln!("skiff: {error:#}");
+        let lines: Vec<String> = format!("{error:#}").split('\n').map(visible).collect();
+        eprintln!("skiff: {}", lines.join("\n"));
         if self.json {
             println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
         }
     }
+}
+
+/// Text of others as a terminal can be given it: an image's names may hold what clears a screen or worse.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// One sentence on stderr about something that is done, but may not be what was wanted.

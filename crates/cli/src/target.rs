@@ -52,12 +52,13 @@ impl Target {
     }
 }
 
-/// `docker save | gzip` is a habit of many.
+/// `docker save | gzip` is a habit of many. What is read from a pipe (`<(…)`) is gone: it is left alone.
 fn is_gzip(path: &Path) -> bool {
     let mut magic = [0; 2];
-    File::open(path)
-        .and_then(|mut file| file.read_exact(&mut magic))
-        .is_ok()
+    path.is_file()
+        && File::open(path)
+            .and_then(|mut file| file.read_exact(&mut magic))
+            .is_ok()
         && magic == [0x1f, 0x8b]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -47,7 +48,7 @@ pub(crate) fn run(arguments: &Build, output: &Output) -> anyhow::Result<Outcome>
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(stem(&arguments.modules)).with_added_extension("tar"));
-    if path.as_os_str() == "-" {
+    if path.as_os_str() == "-" || path.as_os_str() == "/dev/stdout" {
         return to_stdout(&recipe, output);
     }
     let built = to_file(&recipe, &path)?;
@@ -112,6 +113,27 @@ fn write(recipe: &Recipe, archive: &mut dyn Write) -> anyhow::Result<Built> {
 
 /// The archive appears under its name when it is whole; a failed build leaves what was there before.
 fn to_file(recipe: &Recipe, path: &Path) -> anyhow::Result<Built> {
+    if let Ok(there) = std::fs::metadata(path) {
+        let inputs = recipe.modules.iter();
+        for input in inputs.chain(recipe.files.iter().map(|file| &file.from)) {
+            if std::fs::metadata(input)
+                .is_ok_and(|input| (input.dev(), input.ino()) == (there.dev(), there.ino()))
+            {
+                bail!(
+                    "{} is what the image is made of, and would be overwritten: name another file with -o",
+                    path.display()
+                );
+            }
+        }
+        // `/dev/null` is not to become a file.
+        if !there.is_file() && !there.is_dir() {
+            let mut device = File::options()
+                .write(true)
+                .open(path)
+                .with_context(|| format!("could not write {}", path.display()))?;
+            return write(recipe, &mut device);
+        }
+    }
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -119,6 +141,12 @@ fn to_file(recipe: &Recipe, path: &Path) -> anyhow::Result<Built> {
     let mut archive = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .tempfile_in(folder)
+        // Without the name of the temporary file, which the library's own words have.
+        .map_err(|error| {
+            error
+                .raw_os_error()
+                .map_or(error, std::io::Error::from_raw_os_error)
+        })
         .with_context(|| format!("could not write into {}", folder.display()))?;
     let built = write(recipe, archive.as_file_mut())?;
     archive

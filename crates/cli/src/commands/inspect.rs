@@ -8,7 +8,7 @@ use skiff_image::build::{self, EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 use crate::Outcome;
 use crate::arguments::Inspect;
 use crate::compiled::Node;
-use crate::output::{Colour, Output};
+use crate::output::{Colour, Output, visible};
 use crate::quantity;
 use crate::target::Target;
 
@@ -76,25 +76,30 @@ fn document<'a>(facts: &'a ImageFacts, node: &Node) -> Document<'a> {
 
 fn print(facts: &ImageFacts, node: &Node, output: &Output) -> anyhow::Result<()> {
     if let Some(name) = &facts.name {
-        output.text(&format!("{name}  {}\n", facts.digest))?;
+        output.text(&format!("{}  {}\n", visible(name), visible(&facts.digest)))?;
     }
     let mut shown: HashSet<&str> = HashSet::new();
     for entry in &facts.entries {
         if entry.config_type.is_empty() && entry.modules.is_empty() {
-            output.text(&format!("{}  {}  (not here)", entry.platform, entry.digest))?;
+            let (platform, digest) = (visible(&entry.platform), visible(&entry.digest));
+            output.text(&format!("{platform}  {digest}  (not here)"))?;
             continue;
         }
         if !entry.platform.is_empty() {
-            output.text(&format!("{}  {}", entry.platform, entry.digest))?;
+            output.text(&format!("{}  {}", visible(&entry.platform), entry.digest))?;
         }
         if !entry.entrypoint.is_empty() {
-            output.text(&format!("  runs       {}", entry.entrypoint.join(" ")))?;
+            let entrypoint = visible(&entry.entrypoint.join(" "));
+            output.text(&format!("  runs       {entrypoint}"))?;
         }
         for layer in &entry.layers {
-            let title = layer.title.as_deref().map(|title| format!("  {title}"));
+            let title = layer
+                .title
+                .as_deref()
+                .map(|title| format!("  {}", visible(title)));
             output.text(&format!(
                 "  layer      {}  {}{}",
-                layer.media_type,
+                visible(&layer.media_type),
                 quantity::bytes(layer.bytes),
                 title.unwrap_or_default()
             ))?;
@@ -117,19 +122,21 @@ fn print_module(
     if let Some(problem) = &module.problem {
         let bad = output.paint("BAD", Colour::Red);
         return output.text(&format!(
-            "  {bad}        {}  {size}\n    {problem}",
-            module.name
+            "  {bad}        {}  {size}\n    {}",
+            visible(&module.name),
+            visible(problem)
         ));
     }
     let again = if in_full { "" } else { "  (the same as above)" };
     output.text(&format!(
         "  {:<10} {}  {size}{again}",
-        module.kind, module.name
+        module.kind,
+        visible(&module.name)
     ))?;
     if !in_full {
         return Ok(());
     }
-    let line = |label: &str, text: &str| output.text(&format!("    {label:<9} {text}"));
+    let line = |label: &str, text: &str| output.text(&format!("    {label:<9} {}", visible(text)));
     line("digest", &module.digest)?;
     line(
         "system",

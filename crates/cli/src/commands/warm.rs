@@ -46,7 +46,11 @@ pub(crate) fn run(arguments: &Warm, output: &Output) -> anyhow::Result<Outcome> 
     let mut warmed = Vec::new();
     for text in &arguments.targets {
         let target = Target::find(text, &arguments.place)?;
-        for (facts, bytes) in build::modules_of_file(target.path())? {
+        let modules = build::modules_of_file(target.path())?;
+        if modules.is_empty() {
+            bail!("there is no module in {text} to be compiled");
+        }
+        for (facts, bytes) in modules {
             let mut progress = Progress::begin();
             progress.step(&format!(
                 "compiling {} ({})",

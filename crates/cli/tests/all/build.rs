@@ -232,3 +232,41 @@ fn a_containerd_that_is_not_there_is_explained() {
         .sentence();
     assert!(dead.contains("skiff doctor --address"), "{dead}");
 }
+
+#[test]
+fn a_device_stays_a_device_and_an_input_what_it_is() {
+    use std::os::unix::fs::FileTypeExt;
+    let place = Place::new();
+    place.module("hello.wasm");
+    // A pipe stands for /dev/null, which this test must not put at risk.
+    let made = std::process::Command::new("mkfifo")
+        .arg(place.path("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let pipe = place.path("pipe");
+    let reader = std::thread::spawn(move || std::fs::read(pipe).unwrap());
+    place.skiff(&["build", "hello.wasm", "-o", "pipe"]).well();
+    assert!(
+        std::fs::metadata(place.path("pipe"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    place
+        .skiff(&["build", "hello.wasm", "-o", "hello.tar"])
+        .well();
+    assert_eq!(
+        reader.join().unwrap(),
+        std::fs::read(place.path("hello.tar")).unwrap()
+    );
+
+    std::os::unix::fs::symlink("hello.wasm", place.path("link.tar")).unwrap();
+    let before = std::fs::read(place.path("hello.wasm")).unwrap();
+    for output in ["hello.wasm", "./hello.wasm", "link.tar"] {
+        let sentence = place
+            .skiff(&["build", "hello.wasm", "-o", output])
+            .sentence();
+        assert!(sentence.contains("would be overwritten"), "{sentence}");
+    }
+    assert_eq!(std::fs::read(place.path("hello.wasm")).unwrap(), before);
+}

@@ -159,3 +159,45 @@ fn an_image_without_containerd_is_a_sentence() {
     );
     assert!(ended.sentence().contains("ctr is not in PATH"));
 }
+
+#[test]
+fn an_archive_that_is_cut_off_is_told() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    place.skiff(&["build", "hello.wasm"]).well();
+    let whole = std::fs::read(place.path("hello.tar")).unwrap();
+    place.skiff(&["inspect", "hello.tar"]).well();
+    // Everywhere but in the zeros at its end.
+    for length in (512..whole.len() - 1024).step_by(512) {
+        place.file("cut.tar", &whole[..length]);
+        let ended = place.skiff(&["inspect", "cut.tar"]);
+        assert_ne!(ended.code, 0, "{length}: {ended:?}");
+    }
+}
+
+#[test]
+fn devices_have_an_end() {
+    let place = Place::new();
+    for device in ["/dev/zero", "/dev/urandom"] {
+        let sentence = place.skiff(&["inspect", device]).sentence();
+        assert!(sentence.contains("larger than 256 MiB"), "{sentence}");
+    }
+}
+
+#[test]
+fn hostile_names_do_not_reach_the_terminal_as_they_are() {
+    let place = Place::new();
+    place.file(
+        "evil.wat",
+        br#"(module (import "a" "evil\1b[2J" (memory 1)))"#,
+    );
+    let shown = place.skiff(&["inspect", "evil.wat"]).well();
+    assert!(
+        shown.contains("\\u{1b}[2J") && !shown.contains('\x1b'),
+        "{shown}"
+    );
+    // Nor a line of a megabyte.
+    place.file("line.wat", "(".repeat(1 << 20).as_bytes());
+    let ended = place.skiff(&["inspect", "line.wat"]);
+    assert!(ended.stderr.len() < 1000, "{}", ended.stderr.len());
+}

@@ -48,7 +48,7 @@ fn read(path: &Path, seen: &mut Seen<'_>) -> Result<ImageFacts, BuildError> {
         source,
     };
     let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
+    let metadata = file.metadata().map_err(failed)?;
     let mut head = [0; 512];
     let count = read_up_to(&mut file, &mut head).map_err(failed)?;
     let name = path
@@ -56,18 +56,25 @@ fn read(path: &Path, seen: &mut Seen<'_>) -> Result<ImageFacts, BuildError> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    let refused = |why: &str| {
+        Err(BuildError::NotAnArchive {
+            path: path.to_owned(),
+            why: why.to_owned(),
+        })
+    };
     if count < head.len() || &head[257..262] != b"ustar" {
-        if length > MODULE_BYTES {
-            let why = "it is larger than 256 MiB, the limit of a module".to_owned();
-            return Err(BuildError::NotAnArchive {
-                path: path.to_owned(),
-                why,
-            });
+        let mut bytes = head[..count].to_vec();
+        // A device may have no end, and says that it has no length.
+        file.take(MODULE_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        if bytes.len() as u64 > MODULE_BYTES {
+            return refused("it is larger than 256 MiB, the limit of a module");
         }
-        file.rewind().map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
         return bare(&name, bytes, seen);
+    }
+    if !metadata.is_file() {
+        return refused("an archive is read here and there: save it in a file first");
     }
     let mut archive = Opened::read(path, file, seen)?;
     archive.facts()
@@ -107,16 +114,34 @@ impl<'a, 's> Opened<'a, 's> {
         };
         let mut members = HashMap::new();
         let mut file = file;
+        let total = file.metadata().map_err(failed)?.len();
+        let cut_off = |why| {
+            Err(BuildError::NotAnArchive {
+                path: path.to_owned(),
+                why,
+            })
+        };
         file.rewind().map_err(failed)?;
+        let (mut last, mut after_last) = (String::new(), 0);
         let mut archive = tar::Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.header().entry_type().is_file() {
-                let name = String::from_utf8_lossy(&entry.path_bytes())
-                    .trim_start_matches("./")
-                    .to_owned();
-                members.insert(name, (entry.raw_file_position(), entry.size()));
+            let name = String::from_utf8_lossy(&entry.path_bytes())
+                .trim_start_matches("./")
+                .to_owned();
+            after_last = entry.raw_file_position().saturating_add(entry.size());
+            // Where members are only jumped over, the end of the file looks like the archive's own.
+            if after_last > total {
+                return cut_off(format!("it is cut off within {name}"));
             }
+            if entry.header().entry_type().is_file() {
+                members.insert(name.clone(), (entry.raw_file_position(), entry.size()));
+            }
+            last = name;
+        }
+        // An archive ends with blocks of zeros.
+        if after_last.next_multiple_of(512) >= total {
+            return cut_off(format!("it is cut off after {last}"));
         }
         Ok(Self {
             path,
@@ -175,6 +200,11 @@ impl<'a, 's> Opened<'a, 's> {
             .map_err(|error| self.broken(format!("{} is malformed: {error}", descriptor.digest)))
     }
 
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        Digest::parse(&descriptor.digest)
+            .is_some_and(|digest| self.members.contains_key(&blob_name(&digest)))
+    }
+
     fn facts(&mut self) -> Result<ImageFacts, BuildError> {
         let index = self.member("index.json", DOCUMENT_BYTES)?;
         let index: Document = serde_json::from_slice(&index)
@@ -190,6 +220,10 @@ impl<'a, 's> Opened<'a, 's> {
         .iter()
         .find_map(|annotation| root.annotations.get(*annotation).cloned());
         let digest = root.digest.clone();
+        // Of the platforms of an index some may be left out; of what the archive is for, nothing.
+        if !roots.iter().any(|root| self.has(root)) {
+            return Err(self.broken(format!("{digest}, which it is for, is missing in it")));
+        }
         let mut entries = Vec::new();
         for root in &roots {
             self.entries(root, INDEX_DEPTH, &mut entries)?;
@@ -208,9 +242,7 @@ impl<'a, 's> Opened<'a, 's> {
         entries: &mut Vec<EntryFacts>,
     ) -> Result<(), BuildError> {
         // Archives of one platform name manifests of others that are not in them.
-        let present = Digest::parse(&descriptor.digest)
-            .is_some_and(|d| self.members.contains_key(&blob_name(&d)));
-        if !present {
+        if !self.has(descriptor) {
             let platform = descriptor
                 .platform
                 .as_ref()

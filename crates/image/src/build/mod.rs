@@ -24,6 +24,9 @@ pub use facts::{EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 use module::Module;
 use tree::TarLayer;
 
+/// Characters of a text's line that are shown.
+const LONGEST_LINE: usize = 160;
+
 /// How the module lies in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
@@ -149,7 +152,7 @@ pub enum BuildError {
         name: String,
         /// Cause.
         #[source]
-        source: wat::Error,
+        source: TextError,
     },
     /// A module does not validate.
     #[error("{name} is not a valid WebAssembly module")]
@@ -174,6 +177,22 @@ pub enum BuildError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+/// What is wrong with a text, and its line drawn below. Generated text can be one line of megabytes: lines are cut.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TextError(String);
+
+impl From<wat::Error> for TextError {
+    fn from(error: wat::Error) -> Self {
+        let text = error.to_string();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| line.chars().take(LONGEST_LINE).collect())
+            .collect();
+        Self(lines.join("\n"))
+    }
 }
 
 /// Builds `recipe` as an OCI archive into `output`.

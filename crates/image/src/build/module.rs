@@ -74,9 +74,9 @@ pub(super) fn binary(name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, BuildError> 
         }
         Content::Text => match wat::parse_bytes(&bytes) {
             Ok(binary) => Ok(binary.into_owned()),
-            Err(source) => Err(BuildError::Text {
+            Err(error) => Err(BuildError::Text {
                 name: name.to_owned(),
-                source,
+                source: error.into(),
             }),
         },
     }
