@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use ttrpc::Code;
 
 use crate::exit_record;
+use crate::last_words;
 use crate::module::{self, ModuleError};
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
@@ -191,10 +192,14 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
     };
+    let mut streams = None;
     let made = tokio::select! {
-        made = make(pod, &request, places) => made,
+        made = make(pod, &request, places, &mut streams) => made,
         () = reservation.unwanted() => Err(CreateError::Unwanted),
     };
+    if let Err(error) = &made {
+        last_words::leave(streams, &request.stderr, error).await;
+    }
     let task = Arc::new(made.map_err(failed)?);
     // Nothing waits from here to the end: the event of the creation comes before that of the exit.
     reservation.fill(Arc::clone(&task));
@@ -210,7 +215,13 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
     Ok(pid)
 }
 
-async fn make(pod: &Pod, request: &CreateTaskRequest, places: Places) -> Result<Task, CreateError> {
+/// `streams` are the container's while it is made; they stay there if it cannot be.
+async fn make(
+    pod: &Pod,
+    request: &CreateTaskRequest,
+    places: Places,
+    streams: &mut Option<Stdio>,
+) -> Result<Task, CreateError> {
     check_id(&request.id)?;
     let options = Options::from_any(request.options.as_ref()).map_err(CreateError::Options)?;
     let bundle = PathBuf::from(&request.bundle);
@@ -219,7 +230,7 @@ async fn make(pod: &Pod, request: &CreateTaskRequest, places: Places) -> Result<
     let facts = pod.facts()?;
     let mut blueprint =
         spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused)?;
-    let stdio = places.open().map_err(CreateError::Stdio)?;
+    let stdio = streams.insert(places.open().map_err(CreateError::Stdio)?);
     let root = root(&spec, request, &bundle)?;
 
     // What takes long comes before what has to be undone.
@@ -289,14 +300,17 @@ async fn make(pod: &Pod, request: &CreateTaskRequest, places: Places) -> Result<
         new: blueprint.new,
         pid_namespace: blueprint.pid_namespace.as_deref(),
         cgroup: &cgroup.cgroup,
-        stdio: &stdio,
+        stdio,
         order: &order,
         slots: &slots,
     })?;
     ready(process.launched()).await?;
 
-    let Stdio { container, keepers } = stdio;
-    drop(container);
+    // The container's ends are its own from here on.
+    let keepers = streams
+        .take()
+        .map(|stdio| stdio.keepers)
+        .unwrap_or_default();
     let Launched {
         pid,
         pidfd,

@@ -17,6 +17,7 @@ pub mod delete;
 pub mod events;
 pub mod exit_record;
 pub mod info;
+pub mod last_words;
 pub mod leftovers;
 pub mod logging;
 pub mod module;
