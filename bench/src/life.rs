@@ -10,6 +10,8 @@ mod events;
 mod guest;
 mod mounts;
 mod output;
+mod pod;
+mod pods;
 mod processor;
 mod records;
 mod shim;
@@ -31,4 +33,5 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("sparse", sparse::measure),
     ("cpu", processor::measure),
     ("mounts", mounts::measure),
+    ("pods", pods::measure),
 ];

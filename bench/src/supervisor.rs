@@ -71,10 +71,12 @@ pub(crate) fn make_place(name: &str) -> Result<PathBuf> {
     // The supervisor waits for signals; nobody else shall have them blocked.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]).thread_unblock()?;
     // All that is started inherits the cgroup; below it are those of the containers.
-    let cgroup = accounting()?.join(name).join("driver");
-    fs::create_dir_all(&cgroup)?;
-    fs::write(cgroup.join("cgroup.procs"), "0")
-        .with_context(|| format!("could not enter {}", cgroup.display()))?;
+    for tree in [accounting()?, memory_accounting()?] {
+        let cgroup = tree.join(name).join("driver");
+        fs::create_dir_all(&cgroup)?;
+        fs::write(cgroup.join("cgroup.procs"), "0")
+            .with_context(|| format!("could not enter {}", cgroup.display()))?;
+    }
     // As on a node under systemd; nothing of it leaves this mount namespace.
     mount_change(
         "/",
@@ -90,12 +92,21 @@ pub(crate) fn make_place(name: &str) -> Result<PathBuf> {
 
 /// The hierarchy that accounts for processor time: v1's, or the one of v2.
 pub(crate) fn accounting() -> Result<PathBuf> {
+    hierarchy("cpuacct.usage")
+}
+
+/// The hierarchy that accounts for memory: v1's, or the one of v2.
+pub(crate) fn memory_accounting() -> Result<PathBuf> {
+    hierarchy("memory.usage_in_bytes")
+}
+
+fn hierarchy(file: &str) -> Result<PathBuf> {
     let trees = cgroup_trees();
     let having = |file: &str| trees.iter().find(|tree| tree.join(file).exists());
-    having("cpuacct.usage")
+    having(file)
         .or_else(|| having("cgroup.controllers"))
         .cloned()
-        .context("no cgroup hierarchy accounts for processor time")
+        .with_context(|| format!("no cgroup hierarchy has {file}"))
 }
 
 /// Removes the bench's cgroups, which may have to wait for the last process; answers whether it worked.

@@ -27,7 +27,7 @@ pub(crate) enum Program {
     Small,
     /// Stays.
     Sleep,
-    /// The program of a sandbox. Skiff has one of its own.
+    /// The program of a sandbox: native. Skiff has one of its own.
     Pause,
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use containerd_shim_protos::api::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
-    DeleteResponse, Empty, ShutdownRequest, StartRequest, StartResponse, WaitRequest, WaitResponse,
+    DeleteResponse, Empty, KillRequest, ShutdownRequest, StartRequest, StartResponse, WaitRequest,
+    WaitResponse,
 };
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, LogLevel};
 use containerd_shim_protos::protobuf::{EnumOrUnknown, Message};
@@ -32,6 +33,8 @@ const PATIENCE: Timespec = Timespec {
 #[derive(Debug)]
 pub(crate) struct Shim {
     pub(crate) client: Client,
+    /// Where it listens.
+    pub(crate) address: String,
     /// The process; known once it was asked.
     process: Option<OwnedFd>,
 }
@@ -153,18 +156,14 @@ impl Shim {
         };
         Ok(Self {
             client: Client::connect(&address, runtime.service())?,
+            address,
             process: None,
         })
     }
 
     /// `Create`, and `Connect`, which tells the shim's process; answers the task's.
     pub(crate) fn create(&mut self, bundle: &Bundle<'_>) -> Result<u32> {
-        let mut request = CreateTaskRequest::new();
-        request.id.clone_from(&bundle.id);
-        request.bundle = bundle.path.display().to_string();
-        request.rootfs = bundle.rootfs();
-        [request.stdout, request.stderr] = bundle.outputs();
-        let created: CreateTaskResponse = self.client.call("Create", &request)?;
+        let created: CreateTaskResponse = self.client.call("Create", &create_request(bundle))?;
         let mut request = ConnectRequest::new();
         request.id.clone_from(&bundle.id);
         let connected: ConnectResponse = self.client.call("Connect", &request)?;
@@ -178,17 +177,13 @@ impl Shim {
 
     /// `Start`; answers the task's process.
     pub(crate) fn run(&mut self, id: &str) -> Result<u32> {
-        let mut request = StartRequest::new();
-        id.clone_into(&mut request.id);
-        let started: StartResponse = self.client.call("Start", &request)?;
+        let started: StartResponse = self.client.call("Start", &start_request(id))?;
         Ok(started.pid)
     }
 
     /// `Delete`.
     pub(crate) fn delete(&mut self, id: &str) -> Result<()> {
-        let mut request = DeleteRequest::new();
-        id.clone_into(&mut request.id);
-        let _: DeleteResponse = self.client.call("Delete", &request)?;
+        let _: DeleteResponse = self.client.call("Delete", &delete_request(id))?;
         Ok(())
     }
 
@@ -213,6 +208,38 @@ impl Shim {
         .context("could not collect the shim's exit")?;
         Ok(())
     }
+}
+
+/// `Create` of a task.
+pub(crate) fn create_request(bundle: &Bundle<'_>) -> CreateTaskRequest {
+    let mut request = CreateTaskRequest::new();
+    request.id.clone_from(&bundle.id);
+    request.bundle = bundle.path.display().to_string();
+    request.rootfs = bundle.rootfs();
+    [request.stdout, request.stderr] = bundle.outputs();
+    request
+}
+
+/// `Start` of a task.
+pub(crate) fn start_request(id: &str) -> StartRequest {
+    let mut request = StartRequest::new();
+    id.clone_into(&mut request.id);
+    request
+}
+
+/// `Kill` of a task, by SIGKILL.
+pub(crate) fn kill_request(id: &str) -> KillRequest {
+    let mut request = KillRequest::new();
+    id.clone_into(&mut request.id);
+    request.signal = 9;
+    request
+}
+
+/// `Delete` of a task.
+pub(crate) fn delete_request(id: &str) -> DeleteRequest {
+    let mut request = DeleteRequest::new();
+    id.clone_into(&mut request.id);
+    request
 }
 
 /// `Wait` of a task.

@@ -66,8 +66,9 @@ impl Stage {
         let module = settings.place.join("roots/wasm/app.wasm");
         guest::module(&module)?;
         let stage = Self {
-            records: Records::start(settings, &fs::read(&module)?)?,
+            // First, so that nobody takes it for something that was left behind.
             pods: PodGroup::create(&format!("{}/burstable/pod", settings.name))?,
+            records: Records::start(settings, &fs::read(&module)?)?,
             settings: settings.clone(),
         };
         stage.make_files()?;
@@ -183,6 +184,8 @@ impl Stage {
             fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
         }
         guest::program(&native.join("hello"))?;
+        // A sandbox has an image of its own; here it is in the same root.
+        fs::copy(native.join("hello"), wasm.join("hello"))?;
         for root in [wasm, native] {
             // An image's root has these, so that nobody must make them.
             for directory in ["proc", "sys", "dev", "etc", "var/run", "tmp"] {
