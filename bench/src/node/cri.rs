@@ -163,6 +163,25 @@ impl Cri {
     }
 }
 
+impl Cri {
+    /// Calls until it goes through: of a container that ended by itself a moment ago, CRI may not have been told yet.
+    fn call_soon(&self, method: &str, request: &impl prost::Message) -> Result<()> {
+        let mut last = None;
+        wait_for(
+            &format!("{method} is refused"),
+            Duration::from_secs(10),
+            || match self.call(method, request) {
+                Ok(Nothing {}) => Ok(Some(())),
+                Err(error) => {
+                    last = Some(error);
+                    Ok(None)
+                }
+            },
+        )
+        .map_err(|error| last.unwrap_or(error))
+    }
+}
+
 impl Pod<'_> {
     /// Creates and starts a container, and waits for the first line in its log.
     pub(super) fn start(&self, reference: &str, name: &str) -> Result<Started> {
@@ -257,20 +276,7 @@ impl Pod<'_> {
         };
         let Nothing {} = self.cri.call("StopContainer", &request)?;
         let request = ContainerId { id: id.to_owned() };
-        // Of a container that ended by itself a moment ago, CRI may not have been told yet.
-        let mut last = None;
-        wait_for(
-            &format!("container {id} cannot be removed"),
-            Duration::from_secs(10),
-            || match self.cri.call("RemoveContainer", &request) {
-                Ok(Nothing {}) => Ok(Some(())),
-                Err(error) => {
-                    last = Some(error);
-                    Ok(None)
-                }
-            },
-        )
-        .map_err(|error| last.unwrap_or(error))
+        self.cri.call_soon("RemoveContainer", &request)
     }
 
     /// Ends the pod with its containers and removes all there is of it.
@@ -279,7 +285,7 @@ impl Pod<'_> {
             id: self.id.clone(),
         };
         let Nothing {} = self.cri.call("StopPodSandbox", &request)?;
-        let Nothing {} = self.cri.call("RemovePodSandbox", &request)?;
+        self.cri.call_soon("RemovePodSandbox", &request)?;
         self.group.remove();
         fs::remove_dir_all(&self.directory)
             .with_context(|| format!("could not remove {}", self.directory.display()))
