@@ -23,7 +23,11 @@ mod ttrpc;
 
 use crate::settings::Scenario;
 
+pub(crate) use pods::START;
 pub(crate) use stage::finish;
+
+/// The names of a life's steps.
+pub(crate) const STEPS: [&str; 6] = shim::Steps::NAMES;
 
 /// In the order of the report.
 pub(crate) const SCENARIOS: &[Scenario] = &[

@@ -10,18 +10,22 @@
 )]
 
 mod life;
+mod machine;
 mod measurement;
 mod node;
+mod report;
 mod runtime;
 mod settings;
 mod supervisor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
+use crate::report::Run;
 use crate::runtime::Runtime;
 use crate::settings::{Scenario, Settings};
 
@@ -40,9 +44,9 @@ struct Arguments {
     /// Rounds of the scenarios that start one container after the other [200; 30 with --quick].
     #[arg(long)]
     rounds: Option<usize>,
-    /// Where the report goes.
-    #[arg(long, default_value = "docs/bench")]
-    out: PathBuf,
+    /// Where the report goes [docs/bench; target/bench for a run that is quick or not of all].
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// The name that the supervisor chose.
     #[arg(long, hide = true)]
     inside: Option<String>,
@@ -77,30 +81,30 @@ fn run(arguments: &Arguments, name: &str) -> Result<bool> {
         name: name.to_owned(),
         runtimes: arguments.runtime.clone(),
     };
+    let mut run = Run {
+        command: command_line(),
+        machine: machine::describe(&settings),
+        scenarios: Vec::new(),
+    };
+    for (what, value) in &run.machine {
+        println!("{what:<12} {value}");
+    }
+    if machine::busy() > 0.5 {
+        eprintln!("bench: this machine is busy with something else; times will be too long, and ratios vague");
+    }
     let mut good = true;
     for (scenario, measure) in scenarios(&arguments.only) {
         if node::SCENARIOS.iter().any(|(name, _)| name == scenario) {
             // What drove the shims has nothing to do beside a containerd that is measured.
-            life::finish()?;
+            good &= finished();
         }
         println!("\n{scenario}");
+        let started = Instant::now();
         match measure(&settings) {
             Ok(outcome) => {
-                for measurement in &outcome.measurements {
-                    if let Some(found) = measurement.summary() {
-                        println!(
-                            "  {:<30} {:<34} {:>9.2} {:<2} ({:.2}-{:.2}, p99 {:.2}, n={})",
-                            measurement.runtime,
-                            measurement.what,
-                            found.median,
-                            measurement.unit.name(),
-                            found.lower,
-                            found.upper,
-                            found.p99,
-                            found.count
-                        );
-                    }
-                }
+                report::print_scenario(&outcome);
+                let seconds = started.elapsed().as_secs_f64();
+                run.scenarios.push((scenario, outcome, seconds));
             }
             Err(error) => {
                 good = false;
@@ -108,8 +112,40 @@ fn run(arguments: &Arguments, name: &str) -> Result<bool> {
             }
         }
     }
-    life::finish()?;
+    good &= finished();
+    report::print_promises(&run);
+    let full = !arguments.quick && arguments.only.is_empty() && arguments.runtime.is_empty();
+    let directory = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| report::directory(full && good));
+    report::write(&run, &directory)?;
+    println!("\nthe report is {}", directory.join("README.md").display());
     Ok(good)
+}
+
+/// Ends what the scenarios without a containerd share; answers whether nothing was left.
+fn finished() -> bool {
+    match life::finish() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            false
+        }
+    }
+}
+
+/// What the user typed, as `make` says it where it can.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--inside" && !word.starts_with(supervisor::PREFIX))
+        .collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => "make bench".to_owned(),
+        ["--quick"] => "make bench-quick".to_owned(),
+        _ => format!("skiff-bench {}", words.join(" ")),
+    }
 }
 
 /// Those that a word names, or if there is none of that name, those that hold it.

@@ -20,13 +20,16 @@ use skiff_test::residue::cgroup_trees;
 /// Where containerd, shims and runc keep state by default: in the scenarios' mount namespace a tmpfs lies here.
 const STATE: &str = "/run/containerd";
 
+/// Names of runs begin so.
+pub(crate) const PREFIX: &str = "skb";
+
 /// Runs this program again, inside; answers whether it succeeded and nothing was left.
 pub(crate) fn watch() -> Result<bool> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "containers need root: run it as root"
     );
-    let name = format!("skb{}", std::process::id());
+    let name = format!("{PREFIX}{}", std::process::id());
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]);
     signals.thread_block()?;
     let made = make_directory(Path::new(STATE))?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use containerd_shim_protos::types::mount::Mount;
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::output::Fifo;
 use super::spec::{self, Identity, Namespaces};
@@ -155,6 +156,8 @@ impl Drop for Bundle<'_> {
             // What cannot be forgotten goes with its containerd.
             self.stage.records().delete(&self.id).ok();
         }
+        // containerd does this for shims that leave the root mounted; for others there is nothing.
+        unmount(self.path.join("rootfs"), UnmountFlags::DETACH).ok();
         for path in [&self.path, &self.snapshot] {
             // What is still there goes with the tmpfs.
             fs::remove_dir_all(path).ok();
