@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use skiff_test::guest;
 use skiff_test::image::{Entry, Image, digest};
 use skiff_test::node::{Node, Version};
@@ -25,6 +26,9 @@ skiff_test::cases!(
     missing_function,
     module_without_start,
     component_where_a_function_is_named,
+    log_says_why_1_7,
+    log_says_why_2_1,
+    log_says_why_2_4,
     module_of_256_mib,
     hundred_thousand_functions,
 );
@@ -227,6 +231,80 @@ fn unknown_import() -> Result<()> {
         r#"(module (import "env" "no_such_thing" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
     )?;
     refused(&module, &["env", "no_such_thing"])
+}
+
+fn log_says_why_1_7() -> Result<()> {
+    log_says_why(Version::V1_7)
+}
+
+fn log_says_why_2_1() -> Result<()> {
+    log_says_why(Version::V2_1)
+}
+
+fn log_says_why_2_4() -> Result<()> {
+    log_says_why(Version::V2_4)
+}
+
+/// The container's own log has the sentence, once, whoever found the fault: the shim, the compile worker, the host.
+fn log_says_why(version: Version) -> Result<()> {
+    let import = r#"(module (import "env" "no_such_thing" (func)) (func (export "_start")))"#;
+    let module = guest::module()?;
+    let cases: [(&str, Vec<u8>, serde_json::Value, &str); 4] = [
+        (
+            "missing",
+            module.clone(),
+            json!({ "command": ["/no/such.wasm"] }),
+            "/no/such.wasm",
+        ),
+        (
+            "random",
+            b"\xff\x00 no module at all".to_vec(),
+            json!({}),
+            "neither WebAssembly nor",
+        ),
+        (
+            "invalid",
+            guest::text("(module (func (export \"_start\") (result i32) i64.const 1))")?,
+            json!({}),
+            "type mismatch",
+        ),
+        ("import", guest::text(import)?, json!({}), "no_such_thing"),
+    ];
+    let mut node = Node::start(version)?;
+    let mut references = Vec::new();
+    for (name, bytes, ..) in &cases {
+        let image = Image::root_file(name, bytes);
+        references.push(node.registry()?.push(&image, name)?);
+    }
+    let cri = node.cri()?;
+    let pod = cri.pod("wasmtime", "pod")?;
+    for (reference, (name, _, config, words)) in references.iter().zip(cases) {
+        cri.pull(reference)?;
+        let container = match pod.try_create(reference, &config)? {
+            Ok(container) => container,
+            Err(ran) => anyhow::bail!("{name}: {}", ran.stderr),
+        };
+        cri.crictl(&["start", &container.id])?
+            .fails_with(&[words])?;
+        let status = container.status()?;
+        ensure!(
+            status["state"] == "CONTAINER_EXITED" && status["reason"] == "StartError",
+            "{name}: {status}"
+        );
+        let (out, err) = container.logs()?;
+        ensure!(out.is_empty(), "{name}: stdout is {out}");
+        ensure!(
+            err.lines().count() == 1 && err.contains(words),
+            "{name}: the log says {err:?}"
+        );
+        let logs = cri.crictl(&["logs", &container.id])?;
+        ensure!(
+            logs.stderr.contains(words),
+            "{name}: crictl logs: {}",
+            logs.stderr
+        );
+    }
+    pod.remove()
 }
 
 /// Known to us, but not given here: the message says what would give it.
