@@ -71,6 +71,19 @@ test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh compat
 
+.PHONY: bench
+bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
+	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench
+
+.PHONY: bench-quick
+bench-quick: bench-tools ## The same in under 5 minutes, into target/bench
+	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench --quick
+
+.PHONY: bench-tools
+bench-tools: install-tools build
+	@test/compat/build-peer.sh
+	cargo build --release --locked --target $(TARGET) -p skiff-bench
+
 .PHONY: clean
 clean: ## Remove build output of this checkout (the cache of pinned tools stays)
 	@rm -rf $(CARGO_TARGET_DIR)

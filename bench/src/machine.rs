@@ -41,7 +41,8 @@ fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1)).map(str::to_owned)
+        line.and_then(|line| line.split(": ").nth(1))
+            .map(str::to_owned)
     };
     let model = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -59,7 +60,9 @@ fn memory() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.map_or_else(String::new, |size| format!("{} GiB", (size + (1 << 19)) >> 20))
+    kilobytes.map_or_else(String::new, |size| {
+        format!("{} GiB", (size + (1 << 19)) >> 20)
+    })
 }
 
 fn cgroups() -> &'static str {
@@ -74,11 +77,17 @@ fn cgroups() -> &'static str {
 
 fn load() -> String {
     let text = first_line("/proc/loadavg");
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+    text.split_whitespace()
+        .take(3)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn skiff(settings: &Settings) -> String {
-    let version = output(&settings.skiff.join("skiff").display().to_string(), &["--version"]);
+    let version = output(
+        &settings.skiff.join("skiff").display().to_string(),
+        &["--version"],
+    );
     let checkout = tools::checkout().display().to_string();
     let commit = output("git", &["-C", &checkout, "rev-parse", "--short", "HEAD"]);
     if commit.is_empty() {
@@ -109,7 +118,10 @@ fn tool(folder: &str, program: &str, word: usize) -> String {
     let Ok(directory) = tools::component(folder) else {
         return "not built".to_owned();
     };
-    let text = output(&directory.join(program).display().to_string(), &["--version"]);
+    let text = output(
+        &directory.join(program).display().to_string(),
+        &["--version"],
+    );
     let word = text.split_whitespace().nth(word).unwrap_or_default();
     word.trim_start_matches('v').to_owned()
 }

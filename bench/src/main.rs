@@ -9,6 +9,7 @@
     reason = "a program for the terminal"
 )]
 
+mod compile_groups;
 mod life;
 mod machine;
 mod measurement;
@@ -90,7 +91,9 @@ fn run(arguments: &Arguments, name: &str) -> Result<bool> {
         println!("{what:<12} {value}");
     }
     if machine::busy() > 0.5 {
-        eprintln!("bench: this machine is busy with something else; times will be too long, and ratios vague");
+        eprintln!(
+            "bench: this machine is busy with something else; times will be too long, and ratios vague"
+        );
     }
     let mut good = true;
     for (scenario, measure) in scenarios(&arguments.only) {

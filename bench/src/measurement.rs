@@ -2,7 +2,7 @@
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Time.
     Milliseconds,
     /// Memory, in units of 1,000,000 bytes.
@@ -15,7 +15,7 @@ pub enum Unit {
 
 impl Unit {
     /// How it is written behind a figure.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
@@ -27,22 +27,22 @@ impl Unit {
 
 /// One series of figures: one runtime in one scenario.
 #[derive(Clone, Debug)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     /// The scenario's name.
-    pub scenario: &'static str,
+    pub(crate) scenario: &'static str,
     /// The runtime, as [`crate::runtime::Runtime::name`] has it.
-    pub runtime: &'static str,
+    pub(crate) runtime: &'static str,
     /// What was measured.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// Of what the samples are.
-    pub unit: Unit,
+    pub(crate) unit: Unit,
     /// In the order in which they were taken.
-    pub samples: Vec<f64>,
+    pub(crate) samples: Vec<f64>,
 }
 
 /// A bound that a promise sets.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// Held by this and more.
     AtLeast(f64),
     /// Held by this and less.
@@ -51,7 +51,7 @@ pub enum Bound {
 
 impl Bound {
     /// Whether a figure holds it.
-    pub fn held(self, measured: f64) -> bool {
+    pub(crate) fn held(self, measured: f64) -> bool {
         match self {
             Self::AtLeast(bound) => measured >= bound,
             Self::AtMost(bound) => measured <= bound,
@@ -61,56 +61,56 @@ impl Bound {
 
 /// What a scenario promises, and the figure that was measured.
 #[derive(Clone, Debug)]
-pub struct Promise {
+pub(crate) struct Promise {
     /// The promise in words.
-    pub text: &'static str,
+    pub(crate) text: &'static str,
     /// The figure.
-    pub measured: f64,
+    pub(crate) measured: f64,
     /// What it must be.
-    pub bound: Bound,
+    pub(crate) bound: Bound,
     /// What the figure is of: `x` for a ratio.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 /// All that a scenario found.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The series.
-    pub measurements: Vec<Measurement>,
+    pub(crate) measurements: Vec<Measurement>,
     /// The promises.
-    pub promises: Vec<Promise>,
+    pub(crate) promises: Vec<Promise>,
     /// Sentences for the report: how it was measured, what was seen beside.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// Why nothing was measured, if so.
-    pub skipped: Option<String>,
+    pub(crate) skipped: Option<String>,
 }
 
 /// The middle, and how far the figures lie around it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// How many figures there are.
-    pub count: usize,
+    pub(crate) count: usize,
     /// The middle one.
-    pub median: f64,
+    pub(crate) median: f64,
     /// A quarter of the figures lie below it.
-    pub lower: f64,
+    pub(crate) lower: f64,
     /// A quarter of the figures lie above it.
-    pub upper: f64,
+    pub(crate) upper: f64,
     /// One of a hundred figures lies above it.
-    pub p99: f64,
+    pub(crate) p99: f64,
     /// The smallest.
-    pub least: f64,
+    pub(crate) least: f64,
 }
 
 impl Measurement {
     /// The middle and the spread; none without samples.
-    pub fn summary(&self) -> Option<Summary> {
+    pub(crate) fn summary(&self) -> Option<Summary> {
         summary(&self.samples)
     }
 }
 
 /// The middle and the spread of figures; none if there are none.
-pub fn summary(samples: &[f64]) -> Option<Summary> {
+pub(crate) fn summary(samples: &[f64]) -> Option<Summary> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     Some(Summary {
@@ -124,12 +124,12 @@ pub fn summary(samples: &[f64]) -> Option<Summary> {
 }
 
 /// The median; not a number without samples.
-pub fn median(samples: &[f64]) -> f64 {
+pub(crate) fn median(samples: &[f64]) -> f64 {
     summary(samples).map_or(f64::NAN, |summary| summary.median)
 }
 
 /// The 99th percentile; not a number without samples.
-pub fn p99(samples: &[f64]) -> f64 {
+pub(crate) fn p99(samples: &[f64]) -> f64 {
     summary(samples).map_or(f64::NAN, |summary| summary.p99)
 }
 
@@ -147,7 +147,7 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     clippy::cast_precision_loss,
     reason = "no scenario takes as many samples as a double cannot count"
 )]
-pub fn precise(count: usize) -> f64 {
+pub(crate) fn precise(count: usize) -> f64 {
     count as f64
 }
 

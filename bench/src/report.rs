@@ -73,7 +73,10 @@ fn title(scenario: &str) -> &str {
 fn groups(outcome: &Outcome) -> Vec<(&'static str, Vec<&Measurement>)> {
     let mut groups: Vec<(&'static str, Vec<&Measurement>)> = Vec::new();
     for measurement in &outcome.measurements {
-        match groups.iter_mut().find(|(what, _)| *what == measurement.what) {
+        match groups
+            .iter_mut()
+            .find(|(what, _)| *what == measurement.what)
+        {
             Some((_, series)) => series.push(measurement),
             None => groups.push((measurement.what, vec![measurement])),
         }
@@ -94,11 +97,19 @@ fn figure(value: f64) -> String {
 /// What a promise demands, what was measured, and whether it is held.
 fn judge(promise: &Promise) -> (String, String, bool) {
     use crate::measurement::Bound;
-    let space = if matches!(promise.unit, "" | "x") { "" } else { " " };
+    let space = if matches!(promise.unit, "" | "x") {
+        ""
+    } else {
+        " "
+    };
     let with_unit = |value: f64| format!("{}{space}{}", figure(value), promise.unit);
     let bound = match promise.bound {
         Bound::AtLeast(bound) => format!("at least {}", with_unit(bound)),
         Bound::AtMost(bound) => format!("at most {}", with_unit(bound)),
     };
-    (bound, with_unit(promise.measured), promise.bound.held(promise.measured))
+    (
+        bound,
+        with_unit(promise.measured),
+        promise.bound.held(promise.measured),
+    )
 }

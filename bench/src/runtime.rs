@@ -9,7 +9,7 @@ use crate::settings::Settings;
 
 /// One of those compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Runtime {
+pub(crate) enum Runtime {
     /// Skiff, the module a file of the root.
     Skiff,
     /// Skiff, the module a layer of the image.
@@ -24,7 +24,7 @@ pub enum Runtime {
 
 impl Runtime {
     /// All of them, in the order of their turns.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Skiff,
         Self::Runwasi,
         Self::SkiffLayer,
@@ -33,7 +33,7 @@ impl Runtime {
     ];
 
     /// What reports call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Skiff => "skiff",
             Self::SkiffLayer => "skiff (layer)",
@@ -47,7 +47,7 @@ impl Runtime {
     ///
     /// # Errors
     /// If it was not built.
-    pub fn shim(self, settings: &Settings) -> Result<PathBuf> {
+    pub(crate) fn shim(self, settings: &Settings) -> Result<PathBuf> {
         let path = match self {
             Self::Skiff | Self::SkiffLayer => settings.skiff.join("containerd-shim-skiff-v1"),
             Self::Runwasi | Self::RunwasiLayer => {
@@ -60,7 +60,7 @@ impl Runtime {
     }
 
     /// The runtime type that containerd knows it by.
-    pub fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Skiff | Self::SkiffLayer => "io.containerd.skiff.v1",
             Self::Runwasi | Self::RunwasiLayer => "io.containerd.runwasi.v1",
@@ -69,7 +69,7 @@ impl Runtime {
     }
 
     /// The name under which it serves the task API. runwasi's adapter knows the older one only.
-    pub fn service(self) -> &'static str {
+    pub(crate) fn service(self) -> &'static str {
         match self {
             Self::Skiff | Self::SkiffLayer | Self::Runc => "containerd.task.v3.Task",
             Self::Runwasi | Self::RunwasiLayer => "containerd.task.v2.Task",
@@ -77,12 +77,12 @@ impl Runtime {
     }
 
     /// Whether its module is a layer of an image that containerd holds.
-    pub fn in_layer(self) -> bool {
+    pub(crate) fn in_layer(self) -> bool {
         matches!(self, Self::SkiffLayer | Self::RunwasiLayer)
     }
 
     /// Whether it runs Wasm.
-    pub fn is_wasm(self) -> bool {
+    pub(crate) fn is_wasm(self) -> bool {
         self != Self::Runc
     }
 }

@@ -17,8 +17,12 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use skiff_test::residue::cgroup_trees;
 
+use crate::compile_groups;
+
 /// Where containerd, shims and runc keep state by default: in the scenarios' mount namespace a tmpfs lies here.
 const STATE: &str = "/run/containerd";
+/// The directory in it that is the scenarios'.
+const PLACE: &str = "b";
 
 /// Names of runs begin so.
 pub(crate) const PREFIX: &str = "skb";
@@ -30,6 +34,7 @@ pub(crate) fn watch() -> Result<bool> {
         "containers need root: run it as root"
     );
     let name = format!("{PREFIX}{}", std::process::id());
+    clean_after_killed()?;
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD]);
     signals.thread_block()?;
     let made = make_directory(Path::new(STATE))?;
@@ -55,9 +60,12 @@ pub(crate) fn watch() -> Result<bool> {
                 }
             }
             _ => {
+                let caches = compile_groups::identities(child.id(), &Path::new(STATE).join(PLACE));
                 // The namespace's first process is killed by the death of its parent, and kills the rest.
                 child.kill()?;
                 child.wait()?;
+                compile_groups::remove(&caches);
+                eprintln!("bench: interrupted; all that it had started is ended");
                 break None;
             }
         }
@@ -88,7 +96,7 @@ pub(crate) fn make_place(name: &str) -> Result<PathBuf> {
     .context("could not share the mounts")?;
     mount("tmpfs", STATE, "tmpfs", MountFlags::empty(), c"mode=711")
         .with_context(|| format!("could not mount a tmpfs on {STATE}"))?;
-    let place = Path::new(STATE).join("b");
+    let place = Path::new(STATE).join(PLACE);
     fs::create_dir(&place)?;
     Ok(place)
 }
@@ -110,6 +118,22 @@ fn hierarchy(file: &str) -> Result<PathBuf> {
         .or_else(|| having("cgroup.controllers"))
         .cloned()
         .with_context(|| format!("no cgroup hierarchy has {file}"))
+}
+
+/// A run that was killed by SIGKILL could not remove its cgroups.
+fn clean_after_killed() -> Result<()> {
+    let trees = cgroup_trees();
+    let entries = trees.iter().flat_map(fs::read_dir).flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(PREFIX)
+            .and_then(|id| id.parse::<u32>().ok());
+        if process.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
+            clean(&name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the bench's cgroups, which may have to wait for the last process; answers whether it worked.

@@ -10,7 +10,8 @@ use containerd_shim_protos::api::{
 
 use super::bundle::{Bundle, Program, arguments, new_id};
 use super::shim::{
-    Shim, create_request, delete_request, kill_request, start_command, start_request, wait_request,
+    Shim, create_request, delete_request, kill_request, start_command, start_request, stopwatch,
+    wait_request,
 };
 use super::spec::{self, Identity, Namespaces};
 use super::stage::Stage;
@@ -32,9 +33,18 @@ pub(crate) struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    /// Starts a pod; answers also how long the shim took for it. What containerd and the kubelet do before and
-    /// between (bundles, the pod's cgroup) is not in that time.
-    pub(crate) fn start(stage: &'a Stage, runtime: Runtime) -> Result<(Self, Duration)> {
+    /// What the steps of a start are called.
+    pub(crate) const STEPS: [&'static str; 5] = [
+        "shim start",
+        "sandbox create",
+        "sandbox start",
+        "container create",
+        "container start",
+    ];
+
+    /// Starts a pod; answers also how long the shim took for each step of it. What containerd and the kubelet do
+    /// before and between (bundles, the pod's cgroup) is in no step.
+    pub(crate) fn start(stage: &'a Stage, runtime: Runtime) -> Result<(Self, [Duration; 5])> {
         let (id, app) = (new_id(stage), new_id(stage));
         let path = format!("{}/burstable/{id}", stage.settings().name);
         let cgroup = PodGroup::create(&path)?;
@@ -47,19 +57,21 @@ impl<'a> Pod<'a> {
         let sandbox = Bundle::with_spec(stage, runtime, &id, &text)?;
         let mut command = start_command(stage, runtime, &sandbox)?;
 
-        let started = Instant::now();
+        let mut lap = stopwatch();
         let mut shim = Shim::start(&mut command, runtime).with_context(|| sandbox.complaints())?;
+        let shim_time = lap();
         shim.create(&sandbox)
             .with_context(|| sandbox.complaints())?;
+        let sandbox_create = lap();
         let sandbox_exit = shim.client.send("Wait", &wait_request(&id))?;
         let process = shim.run(&id).with_context(|| sandbox.complaints())?;
-        let mut time = started.elapsed();
+        let sandbox_start = lap();
 
         let program = arguments(runtime, Program::Sleep);
         let text = spec::container(stage, identity(&app), program, Namespaces::Of(process))?;
         let app = Bundle::with_spec(stage, runtime, &app, &text)?;
 
-        let started = Instant::now();
+        let mut lap = stopwatch();
         // runwasi's answer to the start command is of the older version, for which containerd runs the command
         // for every container.
         let mut client = if runtime.service().contains(".v2.") {
@@ -70,11 +82,12 @@ impl<'a> Pod<'a> {
         let _: CreateTaskResponse = client
             .call("Create", &create_request(&app))
             .with_context(|| app.complaints())?;
+        let create = lap();
         let app_exit = client.send("Wait", &wait_request(&app.id))?;
         let _: StartResponse = client
             .call("Start", &start_request(&app.id))
             .with_context(|| app.complaints())?;
-        time += started.elapsed();
+        let start = lap();
         let pod = Self {
             sandbox,
             app,
@@ -84,7 +97,8 @@ impl<'a> Pod<'a> {
             app_exit,
             cgroup,
         };
-        Ok((pod, time))
+        let times = [shim_time, sandbox_create, sandbox_start, create, start];
+        Ok((pod, times))
     }
 
     /// `State` of the container: whether it runs, and how long the answer took.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -39,10 +39,12 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
             outcome.promises = promises(&found, number);
         }
         outcome.notes.push(format!(
-            "{}: {number} pods were there after {:.0} s and gone in {:.0} s.",
+            "{}: {number} pods were there after {:.0} s and gone in {:.0} s. Steps of a start, medians of the first \
+             and of the last tenth: {}.",
             runtime.name(),
             found.starting,
-            found.ending
+            found.ending,
+            found.growth()
         ));
         outcome.measurements.extend(found.measurements(runtime));
     }
@@ -59,6 +61,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
 /// What was seen with all pods alive.
 struct Found {
     starts: Vec<f64>,
+    steps: Vec<[Duration; 5]>,
     states: Vec<f64>,
     stats: Vec<f64>,
     running: usize,
@@ -76,11 +79,13 @@ fn alive(stage: &Stage, runtime: Runtime, number: usize) -> Result<Found> {
     let began = Instant::now();
     let mut pods = Vec::with_capacity(number);
     let mut starts = Vec::with_capacity(number);
+    let mut steps = Vec::with_capacity(number);
     for done in 0..number {
-        let (pod, time) =
+        let (pod, times) =
             Pod::start(stage, runtime).with_context(|| format!("pod {} of {number}", done + 1))?;
         pods.push(pod);
-        starts.push(milliseconds(time));
+        starts.push(milliseconds(times.iter().sum()));
+        steps.push(times);
     }
     let starting = began.elapsed().as_secs_f64();
     let (mut states, mut stats, mut running) = (Vec::new(), Vec::new(), 0);
@@ -102,6 +107,7 @@ fn alive(stage: &Stage, runtime: Runtime, number: usize) -> Result<Found> {
     }
     Ok(Found {
         starts,
+        steps,
         states,
         stats,
         running,
@@ -113,6 +119,32 @@ fn alive(stage: &Stage, runtime: Runtime, number: usize) -> Result<Found> {
 }
 
 impl Found {
+    /// How the steps grow.
+    fn growth(&self) -> String {
+        let tenth = self.steps.len() / 10;
+        let middle = |step: usize, pods: &[[Duration; 5]]| {
+            let times: Vec<f64> = pods
+                .iter()
+                .filter_map(|steps| steps.get(step).copied().map(milliseconds))
+                .collect();
+            median(&times)
+        };
+        let (first, last) = (
+            self.steps.get(..tenth).unwrap_or_default(),
+            self.steps
+                .get(self.steps.len() - tenth..)
+                .unwrap_or_default(),
+        );
+        let steps = Pod::STEPS.iter().enumerate().map(|(number, name)| {
+            format!(
+                "{name} {:.2} and {:.2} ms",
+                middle(number, first),
+                middle(number, last)
+            )
+        });
+        steps.collect::<Vec<_>>().join(", ")
+    }
+
     fn measurements(self, runtime: Runtime) -> Vec<Measurement> {
         let tenth = self.starts.len() / 10;
         let first = self.starts.get(..tenth).unwrap_or_default().to_vec();

@@ -89,13 +89,7 @@ impl Steps {
 /// The whole life of a container that says hello.
 pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Result<Steps> {
     let mut command = start_command(stage, runtime, bundle)?;
-    let mut clock = Instant::now();
-    let mut lap = || {
-        let now = Instant::now();
-        let time = now - clock;
-        clock = now;
-        time
-    };
+    let mut lap = stopwatch();
     let mut shim = Shim::start(&mut command, runtime).with_context(|| bundle.complaints())?;
     let shim_time = lap();
     shim.create(bundle).with_context(|| bundle.complaints())?;
@@ -125,6 +119,17 @@ pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Resu
         delete,
         shutdown,
     })
+}
+
+/// Answers at each call the time since the last.
+pub(crate) fn stopwatch() -> impl FnMut() -> Duration {
+    let mut clock = Instant::now();
+    move || {
+        let now = Instant::now();
+        let time = now - clock;
+        clock = now;
+        time
+    }
 }
 
 impl Shim {

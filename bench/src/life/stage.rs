@@ -164,7 +164,7 @@ impl Stage {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount(
             "shm",
-            &files.join("shm"),
+            files.join("shm"),
             "tmpfs",
             flags,
             c"mode=1777,size=65536k",

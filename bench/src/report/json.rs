@@ -22,6 +22,7 @@ pub(super) fn text(run: &Run) -> String {
                     let found = series.summary();
                     json!({
                         "runtime": series.runtime,
+                        "scenario": series.scenario,
                         "what": series.what,
                         "unit": series.unit.name(),
                         "median": found.map(|found| round(found.median)),
@@ -50,7 +51,9 @@ pub(super) fn text(run: &Run) -> String {
         .collect();
     let all = json!({ "command": run.command, "machine": machine, "scenarios": scenarios });
     // One line for each scenario keeps differences between runs readable, and the file small.
-    all.to_string().replace("{\"measurements\"", "\n{\"measurements\"") + "\n"
+    all.to_string()
+        .replace("{\"measurements\"", "\n{\"measurements\"")
+        + "\n"
 }
 
 /// More digits than a microsecond say nothing.

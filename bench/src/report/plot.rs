@@ -31,7 +31,13 @@ pub(super) fn of(scenario: &str, outcome: &Outcome) -> Vec<(String, String)> {
 /// Every thing that was measured as a group of bars: medians, with the quartiles as a whisker.
 fn bars(scenario: &str, outcome: &Outcome) -> Option<String> {
     let mut plot = Plot::new(WIDTH);
-    plot.text(0.0, 18.0, Anchor::Start, "title", title(scenario).trim_matches('`'));
+    plot.text(
+        0.0,
+        18.0,
+        Anchor::Start,
+        "title",
+        title(scenario).trim_matches('`'),
+    );
     let mut y = 30.0;
     let mut any = false;
     for (what, series) in groups(outcome) {
@@ -39,19 +45,24 @@ fn bars(scenario: &str, outcome: &Outcome) -> Option<String> {
             .iter()
             .filter_map(|series| Some((*series, series.summary()?)))
             .collect();
-        let Some((first, _)) = rows.first() else {
+        // A bar alone says less than its figure.
+        let ([(first, _), _, ..], false) = (&rows[..], STEPS.contains(&what)) else {
             continue;
         };
-        if STEPS.contains(&what) {
-            continue;
-        }
         any = true;
         y += 18.0;
         let unit = first.unit.name();
-        let heading = if unit.is_empty() { what.to_owned() } else { format!("{what}, {unit}") };
+        let heading = if unit.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}, {unit}")
+        };
         plot.text(0.0, y, Anchor::Start, "what", &heading);
         y += 8.0;
-        let most = rows.iter().map(|(_, found)| found.upper.max(found.median)).fold(0.0, f64::max);
+        let most = rows
+            .iter()
+            .map(|(_, found)| found.upper.max(found.median))
+            .fold(0.0, f64::max);
         let scale = if most > 0.0 { ROOM / most } else { 0.0 };
         for (series, found) in rows {
             row(&mut plot, y, series, &found, scale);
@@ -63,7 +74,11 @@ fn bars(scenario: &str, outcome: &Outcome) -> Option<String> {
 
 fn row(plot: &mut Plot, y: f64, series: &Measurement, found: &Summary, scale: f64) {
     let (middle, unit) = (y + BAR / 2.0, series.unit.name());
-    let colour = if series.runtime.starts_with("skiff") { OURS } else { OTHERS };
+    let colour = if series.runtime.starts_with("skiff") {
+        OURS
+    } else {
+        OTHERS
+    };
     plot.text(LEFT - 8.0, middle + 4.5, Anchor::End, "", series.runtime);
     let words = format!(
         "{}: median {} {unit}, quartiles {} and {}, p99 {}, {} samples",
@@ -84,7 +99,13 @@ fn row(plot: &mut Plot, y: f64, series: &Measurement, found: &Summary, scale: f6
         }
     }
     let label = high.max(LEFT + width) + 8.0;
-    plot.text(label, middle + 4.5, Anchor::Start, "", &format!("{} {unit}", figure(found.median)));
+    plot.text(
+        label,
+        middle + 4.5,
+        Anchor::Start,
+        "",
+        &format!("{} {unit}", figure(found.median)),
+    );
 }
 
 /// The steps of each runtime's life, side by side to the whole.
@@ -99,8 +120,15 @@ fn stacked(scenario: &str, outcome: &Outcome) -> Option<String> {
         let series = series.iter().find(|series| series.runtime == runtime)?;
         Some(median(&series.samples))
     };
-    let whole = |runtime: &str| -> f64 { (0..steps.len()).filter_map(|step| part(step, runtime)).sum() };
-    let most = runtimes.iter().map(|series| whole(series.runtime)).fold(0.0, f64::max);
+    let whole = |runtime: &str| -> f64 {
+        (0..steps.len())
+            .filter_map(|step| part(step, runtime))
+            .sum()
+    };
+    let most = runtimes
+        .iter()
+        .map(|series| whole(series.runtime))
+        .fold(0.0, f64::max);
     let mut plot = Plot::new(WIDTH);
     let heading = format!("{}, step by step (medians, ms)", title(scenario));
     plot.text(0.0, 18.0, Anchor::Start, "title", &heading);
@@ -113,7 +141,13 @@ fn stacked(scenario: &str, outcome: &Outcome) -> Option<String> {
     }
     let mut y = 60.0;
     for series in runtimes {
-        plot.text(LEFT - 8.0, y + BAR / 2.0 + 4.5, Anchor::End, "", series.runtime);
+        plot.text(
+            LEFT - 8.0,
+            y + BAR / 2.0 + 4.5,
+            Anchor::End,
+            "",
+            series.runtime,
+        );
         let mut x = LEFT;
         for (number, (what, _)) in steps.iter().enumerate() {
             let time = part(number, series.runtime).unwrap_or(0.0);
@@ -129,20 +163,37 @@ fn stacked(scenario: &str, outcome: &Outcome) -> Option<String> {
     Some(plot.finish())
 }
 
+/// The next figure that is easy to read.
+fn round_up(value: f64) -> f64 {
+    let unit = 10_f64.powf(value.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0];
+    steps
+        .into_iter()
+        .map(|step| step * unit)
+        .find(|step| *step >= value)
+        .unwrap_or(value)
+}
+
 /// The starts of pods in their order: every one as a dot, and a running median.
 fn curve(outcome: &Outcome) -> Option<String> {
     const HEIGHT: f64 = 240.0;
     const TOP: f64 = 40.0;
     const FROM: f64 = 50.0;
-    let series = outcome.measurements.iter().find(|series| series.what == START)?;
+    let series = outcome
+        .measurements
+        .iter()
+        .find(|series| series.what == START)?;
     let found = series.summary().filter(|found| found.count > 20)?;
-    let most = found.p99 * 1.15;
+    let most = round_up(found.p99 * 1.15);
     let place = |number: usize, time: f64| {
         let x = FROM + precise(number) / precise(found.count) * (WIDTH - FROM - 20.0);
         [x, TOP + HEIGHT * (1.0 - (time / most).min(1.0))]
     };
     let mut plot = Plot::new(WIDTH);
-    let heading = format!("Start of each of {} pods that stay alive, ms ({})", found.count, series.runtime);
+    let heading = format!(
+        "Start of each of {} pods that stay alive, ms ({})",
+        found.count, series.runtime
+    );
     plot.text(0.0, 18.0, Anchor::Start, "title", &heading);
     let window = found.count / 20;
     let mut middle = Vec::new();
@@ -150,7 +201,9 @@ fn curve(outcome: &Outcome) -> Option<String> {
         let [x, y] = place(number, *time);
         plot.dot(x, y, OURS);
         let from = number.saturating_sub(window);
-        let near = series.samples.get(from..(number + window).min(found.count))?;
+        let near = series
+            .samples
+            .get(from..(number + window).min(found.count))?;
         middle.push(place(number, median(near)));
     }
     plot.curve(&middle, PARTS[3]);
@@ -159,12 +212,24 @@ fn curve(outcome: &Outcome) -> Option<String> {
     plot.line([FROM, bottom], [WIDTH - 20.0, bottom]);
     for share in [0.0, 0.5, 1.0] {
         let [_, y] = place(0, most * share);
-        plot.text(FROM - 6.0, y + 4.0, Anchor::End, "small", &figure(most * share));
+        plot.text(
+            FROM - 6.0,
+            y + 4.0,
+            Anchor::End,
+            "small",
+            &figure(most * share),
+        );
         let [x, _] = place(0, 0.0);
         let at = x + share * (WIDTH - FROM - 20.0);
         let label = format!("{:.0}", precise(found.count) * share);
         plot.text(at, bottom + 18.0, Anchor::Middle, "small", &label);
     }
-    plot.text(WIDTH - 20.0, TOP - 6.0, Anchor::End, "small", "dots: each start; line: running median");
+    plot.text(
+        WIDTH - 20.0,
+        TOP - 6.0,
+        Anchor::End,
+        "small",
+        "dots: each start; line: running median",
+    );
     Some(plot.finish())
 }

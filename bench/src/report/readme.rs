@@ -29,17 +29,32 @@ fn write(page: &mut String, run: &Run) -> std::fmt::Result {
         .flat_map(|(_, outcome, _)| &outcome.promises)
         .collect();
     if !promises.is_empty() {
-        writeln!(page, "\n## What Skiff promises\n\n| promise | bound | measured | |\n|--|--|--|--|")?;
+        writeln!(
+            page,
+            "\n## What Skiff promises\n\n| promise | bound | measured | |\n|--|--|--|--|"
+        )?;
         for promise in promises {
             let (bound, measured, held) = judge(promise);
             let verdict = if held { "held" } else { "**not held**" };
-            writeln!(page, "| {} | {bound} | {measured} | {verdict} |", promise.text)?;
+            writeln!(
+                page,
+                "| {} | {bound} | {measured} | {verdict} |",
+                promise.text
+            )?;
         }
     }
     for (scenario, outcome, seconds) in &run.scenarios {
         section(page, scenario, outcome, *seconds)?;
     }
-    Ok(())
+    page.write_str(
+        "\n## A closer look\n\n\
+         One runtime alone, many times, for a profiler (`make bench-tools` builds all that is needed):\n\n\
+         ```\n\
+         bench=target/$(uname -m)-unknown-linux-gnu/release/skiff-bench\n\
+         perf record -a -g $bench --only life --runtime skiff --rounds 1000\n\
+         strace -f -c $bench --only life --runtime skiff --rounds 20\n\
+         ```\n",
+    )
 }
 
 fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -> std::fmt::Result {
@@ -53,9 +68,14 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
     for (name, _) in plot::of(scenario, outcome) {
         writeln!(page, "![{}]({name})\n", title(scenario).replace('`', ""))?;
     }
-    writeln!(page, "| what | runtime | median | quartiles | p99 | x | n |\n|--|--|--|--|--|--|--|")?;
+    writeln!(
+        page,
+        "| what | runtime | median | quartiles | p99 | x | n |\n|--|--|--|--|--|--|--|"
+    )?;
     for (what, series) in groups(outcome) {
-        let first = series.first().map_or(f64::NAN, |series| median(&series.samples));
+        let first = series
+            .first()
+            .map_or(f64::NAN, |series| median(&series.samples));
         for measurement in series {
             let Some(found) = measurement.summary() else {
                 continue;
@@ -74,5 +94,8 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
             )?;
         }
     }
-    writeln!(page, "\n`--only {scenario}` repeats this part; it took {seconds:.0} s.")
+    writeln!(
+        page,
+        "\n`--only {scenario}` repeats this part; it took {seconds:.0} s."
+    )
 }

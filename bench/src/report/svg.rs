@@ -73,7 +73,10 @@ impl Plot {
 
     /// A line through many points.
     pub(super) fn curve(&mut self, points: &[[f64; 2]], colour: &str) {
-        let points: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
+        let points: Vec<String> = points
+            .iter()
+            .map(|[x, y]| format!("{x:.1},{y:.1}"))
+            .collect();
         self.add(&format!(
             r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2.2"/>"#,
             points.join(" ")

@@ -15,7 +15,9 @@ pub(crate) fn print_scenario(outcome: &Outcome) {
             "    {:<30} {:>10} {:>19} {:>9} {:>7} {:>6}",
             "", "median", "quartiles", "p99", "x first", "n"
         );
-        let first = series.first().map_or(f64::NAN, |series| median(&series.samples));
+        let first = series
+            .first()
+            .map_or(f64::NAN, |series| median(&series.samples));
         for measurement in series {
             let Some(found) = measurement.summary() else {
                 continue;
@@ -50,6 +52,9 @@ pub(crate) fn print_promises(run: &Run) {
     for promise in promises {
         let (bound, measured, held) = judge(promise);
         let verdict = if held { "held" } else { "NOT HELD" };
-        println!("  {verdict:<8} {measured:>10}  {bound:<16} {}", promise.text);
+        println!(
+            "  {verdict:<8} {measured:>10}  {bound:<16} {}",
+            promise.text
+        );
     }
 }
