@@ -15,6 +15,7 @@ pub mod raw;
 pub mod registry;
 pub mod residue;
 pub mod runner;
+pub mod sweep;
 pub mod tools;
 
 pub use node::{Node, Version};

@@ -300,7 +300,7 @@ pub fn cgroup_trees() -> Vec<PathBuf> {
         .collect()
 }
 
-fn remove_cgroups(path: &Path) {
+pub(crate) fn remove_cgroups(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroups(&entry.path());
@@ -310,7 +310,7 @@ fn remove_cgroups(path: &Path) {
 }
 
 /// Every directory at and below a path.
-fn walk(path: &Path, visit: &mut impl FnMut(&Path)) {
+pub(crate) fn walk(path: &Path, visit: &mut impl FnMut(&Path)) {
     if path.is_dir() {
         visit(path);
     }

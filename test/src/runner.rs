@@ -116,6 +116,9 @@ pub fn main(cases: &[&[Case]], on_request: &[&str]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if let Some(swept) = crate::sweep::dead_runs() {
+        println!("{swept}");
+    }
     // Shims are started by a helper that ends at once. Being their next parent, this process sees all that is left.
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
         println!("could not become the parent of orphans: {error}");

@@ -28,11 +28,14 @@ mod reach;
 mod reference;
 #[path = "containerd/run.rs"]
 mod run;
+#[path = "containerd/sweep.rs"]
+mod sweep;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let all = [
+        sweep::CASES,
         reference::CASES,
         run::CASES,
         cri::CASES,
