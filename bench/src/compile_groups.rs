@@ -2,8 +2,10 @@
 //! worker. They lie beside those of other nodes on this machine, and carry the identity of the cache they worked for.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use skiff_test::residue::cgroup_trees;
 
@@ -22,7 +24,7 @@ pub(crate) fn identities(process: u32, place: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Removes the cgroups of the caches' workers, once these have ended.
+/// Removes the cgroups of the caches' workers, which may be ending yet.
 pub(crate) fn remove(identities: &[String]) {
     for tree in cgroup_trees() {
         let workers = fs::read_dir(tree.join("skiff-compile"));
@@ -32,11 +34,22 @@ pub(crate) fn remove(identities: &[String]) {
                 .iter()
                 .any(|identity| name.starts_with(identity.as_str()))
             {
-                // A later compilation for a cache of the same identity removes what stays.
-                fs::remove_dir(entry.path()).ok();
+                remove_soon(&entry.path());
             }
         }
         // It stays while others compile.
         fs::remove_dir(tree.join("skiff-compile")).ok();
+    }
+}
+
+fn remove_soon(cgroup: &Path) {
+    for _ in 0..200 {
+        match fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // A later compilation for a cache of the same identity removes what stays.
+            _ => break,
+        }
     }
 }

@@ -151,7 +151,7 @@ fn one(
             })
             .collect();
         outcome.notes.push(format!(
-            "{}, {} pods, PSS (private dirty) in MB: {}",
+            "{}, PSS (private dirty) in MB by role, pods alive: {}: {}",
             runtime.name(),
             level.pods,
             shares.join(", ")
