@@ -26,7 +26,7 @@ pub fn dead_runs() -> Option<String> {
     let runs: BTreeSet<u32> = places
         .flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten())
         .filter_map(|entry| run_of(entry.file_name().to_str()?))
-        .filter(|run| !Path::new(&format!("/proc/{run}")).exists())
+        .filter(|run| is_dead(*run))
         .collect();
     if runs.is_empty() {
         return None;
@@ -45,6 +45,12 @@ pub fn dead_runs() -> Option<String> {
          {sockets} sockets, {directories} directories",
         names.join(", ")
     ))
+}
+
+/// A process that has ended and is not reaped has no executable either.
+fn is_dead(id: u32) -> bool {
+    fs::read_link(format!("/proc/{id}/exe"))
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The process id in `skt<id>x<number>` (a node's directory, and its cgroups) or `skt<id>-cache`.

@@ -3,23 +3,29 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use skiff_test::command::wait_for;
 use skiff_test::residue::cgroup_trees;
 use skiff_test::sweep;
 
 skiff_test::cases!(what_a_dead_run_left_goes, what_a_living_run_has_stays);
 
-/// The id of a process that has just ended.
-fn dead() -> Result<u32> {
-    let mut child = Command::new("true").spawn()?;
-    child.wait()?;
-    Ok(child.id())
+/// A process that has just ended; as long as it is not waited for, its id is nobody else's.
+fn dead() -> Result<Child> {
+    let child = Command::new("true").spawn()?;
+    wait_for("`true` does not end", Duration::from_secs(10), || {
+        let program = fs::read_link(format!("/proc/{}/exe", child.id()));
+        Ok(program.is_err().then_some(()))
+    })?;
+    Ok(child)
 }
 
 fn what_a_dead_run_left_goes() -> Result<()> {
-    let run = dead()?;
+    let mut ended = dead()?;
+    let run = ended.id();
     let name = format!("skt{run}x3");
     let directory = Path::new("/tmp").join(&name);
     let cache = Path::new("/tmp").join(format!("skt{run}-cache"));
@@ -46,6 +52,7 @@ fn what_a_dead_run_left_goes() -> Result<()> {
     let reaper = std::thread::spawn(move || (inside.wait(), outside.wait()));
 
     let said = sweep::dead_runs().context("nothing was swept")?;
+    ended.wait()?;
     let (inside, outside) = reaper
         .join()
         .map_err(|_| anyhow::anyhow!("could not wait for the processes"))?;
@@ -66,10 +73,12 @@ fn what_a_dead_run_left_goes() -> Result<()> {
 
 fn what_a_living_run_has_stays() -> Result<()> {
     let directory = Path::new("/tmp").join(format!("skt{}x999999", std::process::id()));
-    let other = Path::new("/tmp").join(format!("skt{}y1", dead()?));
+    let mut ended = dead()?;
+    let other = Path::new("/tmp").join(format!("skt{}y1", ended.id()));
     fs::create_dir(&directory)?;
     fs::create_dir(&other)?;
     let said = sweep::dead_runs();
+    ended.wait()?;
     let stayed = directory.exists() && other.exists();
     fs::remove_dir(&directory)?;
     fs::remove_dir(&other)?;
