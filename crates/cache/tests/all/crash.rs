@@ -9,7 +9,7 @@ use super::*;
 /// Some chunks of verification.
 const LENGTH: usize = 70_000;
 
-const DIRECTORY: &str = "SKIFF_TEST_CACHE";
+const DIRECTORY: &str = "SKIFF_TEST_CHILD_CACHE";
 
 /// The publisher, in a process of its own; does nothing when run as a test.
 #[test]

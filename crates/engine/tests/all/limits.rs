@@ -190,7 +190,7 @@ fn waiting_for_a_slot_ends() {
 /// A driver in a process of its own, to be killed; does nothing when run as a test.
 #[test]
 fn child() {
-    let Some(directory) = std::env::var_os("SKIFF_TEST_CACHE") else {
+    let Some(directory) = std::env::var_os("SKIFF_TEST_CHILD_CACHE") else {
         return;
     };
     // Within the cache's directory, with which it goes: this process is killed.
@@ -207,7 +207,7 @@ fn what_a_killed_shim_leaves_is_swept() {
     let fixture = Fixture::new();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "limits::child"])
-        .env("SKIFF_TEST_CACHE", &fixture.cache)
+        .env("SKIFF_TEST_CHILD_CACHE", &fixture.cache)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
