@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn doctor_knows_the_same_options() {
+        // serde names all that it knows.
+        let told = sentence(&generic_any("", "NoSuchOption = true"));
+        let (_, known) = told.split_once("expected ").unwrap();
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        assert_eq!(known, skiff_node::doctor::cri::SHIM_OPTIONS, "{told}");
+    }
+
+    #[test]
     fn a_file_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("o.toml");

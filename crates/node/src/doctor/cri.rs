@@ -129,24 +129,20 @@ impl CriConfig {
     }
 }
 
-/// Options of the shim, and those that containerd itself reads.
-const OPTIONS: [&str; 5] = [
-    "SystemdCgroup",
-    "WasiP3",
-    "TypeUrl",
-    "ConfigPath",
-    "ConfigBody",
-];
+/// Options that the shim takes; a test of the shim's sees that these are all.
+pub const SHIM_OPTIONS: [&str; 2] = ["SystemdCgroup", "WasiP3"];
+/// Options that containerd itself reads.
+const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
 
 fn handler(name: &str, value: &Value) -> Result<Handler, toml::de::Error> {
     let options = value.get("options").and_then(Value::as_table);
     let systemd_cgroup = options
         .and_then(|options| options.get("SystemdCgroup"))
         .and_then(Value::as_bool);
-    let unknown = options
-        .into_iter()
-        .flat_map(Table::keys)
-        .filter(|key| !OPTIONS.contains(&key.as_str()));
+    let unknown = options.into_iter().flat_map(Table::keys).filter(|key| {
+        let mut known = SHIM_OPTIONS.iter().chain(&CONTAINERD_OPTIONS);
+        !known.any(|option| option == key)
+    });
     let handler: Handler = value.clone().try_into()?;
     Ok(Handler {
         name: name.to_owned(),
