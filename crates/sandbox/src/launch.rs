@@ -19,7 +19,7 @@ use crate::sys::{memory, process};
 /// What to launch.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    /// The executable, opened through [`crate::sys::mount::read_only_directory`].
+    /// The executable, of [`crate::programs::Programs`].
     pub program: BorrowedFd<'a>,
     /// `argv`.
     pub argv: &'a [&'a CStr],

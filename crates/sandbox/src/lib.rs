@@ -12,6 +12,7 @@ pub mod execute;
 pub mod filter;
 pub mod launch;
 pub mod plan;
+pub mod programs;
 #[cfg(feature = "planner")]
 pub mod rootfs;
 #[cfg(feature = "planner")]

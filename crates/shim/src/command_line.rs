@@ -12,8 +12,8 @@ pub enum Action {
     Start,
     /// `delete`: clean up after a shim that is gone, print how its task ended.
     Delete,
-    /// No action: serve the Task service on the socket that is standard input.
-    Serve,
+    /// No action: somebody has called it by hand.
+    Nothing,
     /// `-info`: print what this runtime is.
     Info,
     /// `-v`: print the version for people.
@@ -35,8 +35,6 @@ pub struct Flags {
     pub publish_binary: String,
     /// The bundle, where it is not the working directory.
     pub bundle: Option<PathBuf>,
-    /// The socket to serve, a path: given by `start` to the daemon that it makes.
-    pub socket: Option<PathBuf>,
     /// Log more.
     pub debug: bool,
 }
@@ -75,13 +73,12 @@ impl Flags {
     /// See [`CommandLineError`].
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, CommandLineError> {
         let mut flags = Self {
-            action: Action::Serve,
+            action: Action::Nothing,
             namespace: String::new(),
             id: String::new(),
             address: String::new(),
             publish_binary: String::new(),
             bundle: None,
-            socket: None,
             debug: false,
         };
         let (mut info, mut version) = (false, false);
@@ -117,15 +114,7 @@ impl Flags {
                 *switch = switch_value(name, inline.as_deref())?;
                 continue;
             }
-            if ![
-                "namespace",
-                "id",
-                "address",
-                "publish-binary",
-                "bundle",
-                "socket",
-            ]
-            .contains(&name.as_str())
+            if !["namespace", "id", "address", "publish-binary", "bundle"].contains(&name.as_str())
             {
                 return Err(CommandLineError::UnknownFlag(name));
             }
@@ -141,8 +130,7 @@ impl Flags {
                 "id" => flags.id = value,
                 "address" => flags.address = value,
                 "publish-binary" => flags.publish_binary = value,
-                "bundle" => flags.bundle = Some(value.into()),
-                _ => flags.socket = Some(value.into()),
+                _ => flags.bundle = Some(value.into()),
             }
         }
         if version {
@@ -237,7 +225,7 @@ mod tests {
             parse(&["-info", "-v", "start"]).unwrap().action,
             Action::Version
         );
-        assert_eq!(parse(&[]).unwrap().action, Action::Serve);
+        assert_eq!(parse(&[]).unwrap().action, Action::Nothing);
     }
 
     #[test]

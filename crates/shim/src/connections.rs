@@ -12,16 +12,41 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use ttrpc::asynchronous::transport::Listener;
 
 /// How many connections are open.
 #[derive(Clone, Debug, Default)]
-pub struct Open(Arc<AtomicUsize>);
+pub struct Open(Arc<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    open: AtomicUsize,
+    /// Told when the last one is closed. Only the end of the shim waits for it.
+    none: Notify,
+}
 
 impl Open {
     /// Now.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is none. For one caller at a time.
+    pub async fn none(&self) {
+        while self.count() > 0 {
+            self.0.none.notified().await;
+        }
+    }
+
+    fn one_more(&self) {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn one_less(&self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_one();
+        }
     }
 }
 
@@ -52,7 +77,7 @@ impl Stream for Accept {
             };
             match stream.peer_cred() {
                 Ok(peer) if peer.uid() == self.uid => {
-                    self.open.0.fetch_add(1, Ordering::Relaxed);
+                    self.open.one_more();
                     return Poll::Ready(Some(Ok(Connection {
                         stream,
                         open: self.open.clone(),
@@ -72,7 +97,7 @@ struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.open.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.one_less();
     }
 }
 
@@ -156,7 +181,15 @@ mod tests {
                 .unwrap()
                 .unwrap();
             assert_eq!(open.count(), 1);
+            let none = open.none();
+            tokio::pin!(none);
+            tokio::select! {
+                biased;
+                () = &mut none => panic!("one is open"),
+                () = std::future::ready(()) => {}
+            }
             drop(connection);
+            none.await;
             assert_eq!(open.count(), 0);
         });
     }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags};
 use skiff_engine::compile::CompileError;
 use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
 use skiff_sandbox::cgroup::{Cgroup, CgroupError};
@@ -23,11 +22,11 @@ use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
 use skiff_sandbox::plan::Slot;
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
 use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
-use skiff_sandbox::sys::mount::read_only_directory;
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::time::timeout;
 use ttrpc::Code;
 
+use crate::config_file;
 use crate::exit_record;
 use crate::last_words;
 use crate::module::{self, ModuleError};
@@ -42,8 +41,6 @@ use guards::{CgroupGuard, Notes, ProcessGuard};
 
 mod guards;
 
-/// Longest `config.json`. A megabyte of arguments fits several times.
-const LARGEST_CONFIG: u64 = 16 << 20;
 /// How long a launched process may take to say that it is ready. Compiling is done before.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// CRI's word for what a container is in its pod.
@@ -241,8 +238,8 @@ async fn make(
         Role::Pause => Content::Pause,
     };
     let program = match role {
-        Role::Guest => open_program(&format!("skiff-host-{}", pod.engine))?,
-        Role::Pause => open_program("skiff-init")?,
+        Role::Guest => open_program(pod, &format!("skiff-host-{}", pod.engine))?,
+        Role::Pause => open_program(pod, "skiff-init")?,
     };
 
     let early_record = early_record(&bundle)?;
@@ -280,7 +277,7 @@ async fn make(
             postcard::to_stdvec(&order)
         }
         Content::Pause => {
-            pause = open_program("skiff-pause")?;
+            pause = open_program(pod, "skiff-pause")?;
             let order = ProgramOrder {
                 plan: blueprint.plan,
                 program: append(&mut slots, pause.as_fd())?,
@@ -352,21 +349,10 @@ fn check_id(id: &str) -> Result<(), CreateError> {
 }
 
 fn read_spec(path: &Path) -> Result<Spec, CreateError> {
-    let failed = |source| CreateError::Config {
+    let config = config_file::read(path).map_err(|source| CreateError::Config {
         path: path.to_owned(),
         source,
-    };
-    let mut config = Vec::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(LARGEST_CONFIG + 1)
-        .read_to_end(&mut config)
-        .map_err(failed)?;
-    if u64::try_from(config.len()).is_ok_and(|length| length > LARGEST_CONFIG) {
-        return Err(failed(io::Error::other(format!(
-            "it is longer than {} MiB",
-            LARGEST_CONFIG >> 20
-        ))));
-    }
+    })?;
     spec::read(&config).map_err(CreateError::Refused)
 }
 
@@ -401,18 +387,13 @@ fn root(spec: &Spec, request: &CreateTaskRequest, bundle: &Path) -> Result<Owned
     mount_root(&mounts, bundle, &path).map_err(CreateError::Root)
 }
 
-/// One of our executables, beside the shim's own, opened so that nobody who gets at the descriptor or at
-/// `/proc/<pid>/exe` can write to the file.
-fn open_program(name: &str) -> Result<OwnedFd, CreateError> {
-    let own = std::env::current_exe().map_err(CreateError::Programs)?;
-    let directory = own.parent().unwrap_or_else(|| Path::new("/"));
-    let failed = |source: io::Error| CreateError::Program {
-        path: directory.join(name),
+/// One of our executables.
+fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError> {
+    let programs = pod.programs()?;
+    programs.open(name).map_err(|source| CreateError::Program {
+        path: programs.path().join(name),
         source,
-    };
-    let read_only = read_only_directory(directory).map_err(failed)?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::openat(&read_only, name, flags, Mode::empty()).map_err(|error| failed(error.into()))
+    })
 }
 
 /// The file that the host writes its exit code to before it exits. What an earlier life of the container
@@ -558,21 +539,5 @@ mod tests {
         ] {
             check_id(id).unwrap_err();
         }
-    }
-
-    #[test]
-    fn the_spec_has_a_size_limit() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config.json");
-        fs::File::create(&path)
-            .unwrap()
-            .set_len(LARGEST_CONFIG + 1)
-            .unwrap();
-        let error = read_spec(&path).unwrap_err();
-        assert!(crate::status::chain(&error).contains("longer than 16 MiB"));
-        assert!(matches!(
-            read_spec(&directory.path().join("none")),
-            Err(CreateError::Config { .. })
-        ));
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod bootstrap;
 pub mod command_line;
+pub mod config_file;
 pub mod connections;
 pub mod create;
 pub mod delete;

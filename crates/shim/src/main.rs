@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use skiff_shim::command_line::{Action, Flags, engine_of};
+use skiff_shim::start::Started;
 use skiff_shim::{delete, info, logging, serve, start};
 
 fn main() -> ExitCode {
@@ -28,16 +29,23 @@ fn run() -> anyhow::Result<Vec<u8>> {
     let engine = engine_of(&program);
     let flags = Flags::parse(arguments)?;
     match flags.action {
-        Action::Start => Ok(start::start(&flags, &program, input())?),
+        Action::Start => match start::start(&flags, input())? {
+            Started::Answer(answer) => Ok(answer),
+            // The daemon, whose standard output leads nowhere.
+            Started::Daemon(daemon) => {
+                serve::serve(daemon, &flags, engine)
+                    .inspect_err(|error| log::error!("{}", skiff_shim::status::chain(error)))?;
+                Ok(Vec::new())
+            }
+        },
         Action::Delete => {
             logging::init(&flags.namespace, &flags.id, flags.debug);
             Ok(delete::delete(&flags)?)
         }
-        Action::Serve => {
-            serve::serve(&flags, engine)
-                .inspect_err(|error| log::error!("{}", skiff_shim::status::chain(error)))?;
-            Ok(Vec::new())
-        }
+        Action::Nothing => bail!(
+            "this program is called by containerd, with start or delete, for containers whose RuntimeClass names it; \
+             by hand, try -v"
+        ),
         Action::Info => info::info(engine, input()).context("could not read the runtime's options"),
         Action::Version => Ok(info::version(&program, engine).into_bytes()),
     }

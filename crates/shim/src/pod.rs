@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use skiff_engine::compile::{Compiler, Settings as CompilerSettings};
+use skiff_sandbox::programs::Programs;
 use skiff_sandbox::spec::Facts;
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::sync::Notify;
@@ -45,6 +46,7 @@ pub struct Pod {
     tasks: Mutex<Tasks>,
     quit: Notify,
     facts: OnceLock<Facts>,
+    programs: OnceLock<Programs>,
     compiler: OnceLock<Compiler>,
 }
 
@@ -88,6 +90,7 @@ impl Pod {
             tasks: Mutex::default(),
             quit: Notify::new(),
             facts: OnceLock::new(),
+            programs: OnceLock::new(),
             compiler: OnceLock::new(),
         }
     }
@@ -176,9 +179,28 @@ impl Pod {
         }
         let settings =
             CompilerSettings::beside_own_executable(&self.engine).map_err(CreateError::Programs)?;
-        let compiler =
-            Compiler::new(settings).map_err(|source| CreateError::Compile(Box::new(source)))?;
+        let compiler = Compiler::with_worker_of(self.programs()?, settings)
+            .map_err(|source| CreateError::Compile(Box::new(source)))?;
         Ok(self.compiler.get_or_init(|| compiler))
+    }
+
+    /// Our executables.
+    ///
+    /// # Errors
+    /// The folder cannot be opened.
+    pub fn programs(&self) -> Result<&Programs, CreateError> {
+        if let Some(programs) = self.programs.get() {
+            return Ok(programs);
+        }
+        let programs = Programs::beside_own_executable().map_err(CreateError::Programs)?;
+        Ok(self.programs.get_or_init(|| programs))
+    }
+
+    /// Finds out what the first container will need, while containerd is still on its way to this shim. What
+    /// fails here fails again at Create, and is told then.
+    pub fn prepare(&self) {
+        drop(self.facts());
+        drop(self.compiler());
     }
 
     /// Waits for the end of a task, and tells it: first the record, then the state, then the event.

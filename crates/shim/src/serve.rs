@@ -1,28 +1,25 @@
 //! The daemon: serves one pod until its last container is deleted.
 //!
-//! Made by [`crate::start`] with its socket, already listening, as standard input, and the bundle of the
-//! pod's first container as working directory. One thread: the kernel ties the containers' lives to it.
+//! Made by [`crate::start`] with its socket, already listening, and the bundle of the pod's first container as
+//! working directory. One thread: the kernel ties the containers' lives to it.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-use skiff_sandbox::sys::process;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use ttrpc::r#async::Server;
 
 use crate::command_line::Flags;
 use crate::connections::{self, Open};
 use crate::events::Events;
+use crate::logging;
 use crate::pod::Pod;
 use crate::service::services;
 use crate::socket::{self, Identity};
-use crate::{logging, start};
+use crate::start::Daemon;
 
 /// How long the events of a pod that has ended may take to reach containerd.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -35,12 +32,6 @@ const LONELY: Duration = Duration::from_secs(12);
 /// The daemon could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Started by hand.
-    #[error("this program is started by containerd: standard input is not the socket to serve")]
-    NoSocket(#[source] io::Error),
-    /// A flag is missing.
-    #[error("flag -{0} is missing")]
-    NoFlag(&'static str),
     /// A system call failed.
     #[error("could not {0}")]
     Io(&'static str, #[source] io::Error),
@@ -53,17 +44,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn serve(flags: &Flags, engine: &str) -> Result<(), ServeError> {
-    let path = flags.socket.clone().ok_or(ServeError::NoFlag("socket"))?;
-    if flags.namespace.is_empty() {
-        return Err(ServeError::NoFlag("namespace"));
-    }
-    // Whatever containerd, or who started it, forgot to close on exec: containers would be next.
-    process::close_from(3).map_err(|error| ServeError::Io("close inherited descriptors", error))?;
-    let listener = inherited_socket().map_err(ServeError::NoSocket)?;
+pub fn serve(daemon: Daemon, flags: &Flags, engine: &str) -> Result<(), ServeError> {
+    let path = daemon.path.clone();
     // Of the socket's file: nobody replaces it while it is served.
     let identity = Identity::of(&path);
-    logging::init(&flags.namespace, &flags.id, flags.debug);
+    logging::init(&flags.namespace, &flags.id, daemon.debug);
     // Out of containerd's session.
     if let Err(error) = rustix::process::setsid() {
         log::debug!("could not make a session: {error}");
@@ -72,7 +57,7 @@ pub fn serve(flags: &Flags, engine: &str) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(|error| ServeError::Io("make the event loop", error))?;
-    let served = runtime.block_on(serve_pod(flags, engine, listener, &path, identity));
+    let served = runtime.block_on(serve_pod(daemon, &flags.namespace, engine, identity));
     // Without waiting for tasks that are left: there are none that matter.
     runtime.shutdown_background();
     if let Err(error) = identity.map_or(Ok(()), |identity| socket::remove_own(&path, identity)) {
@@ -82,24 +67,23 @@ pub fn serve(flags: &Flags, engine: &str) -> Result<(), ServeError> {
 }
 
 async fn serve_pod(
-    flags: &Flags,
+    daemon: Daemon,
+    namespace: &str,
     engine: &str,
-    listener: UnixListener,
-    path: &Path,
     identity: Option<Identity>,
 ) -> Result<(), ServeError> {
-    let listener = tokio::net::UnixListener::from_std(listener)
+    let path = daemon.path.as_path();
+    let listener = tokio::net::UnixListener::from_std(daemon.listener)
         .map_err(|error| ServeError::Io("watch the socket", error))?;
     let bundle =
         std::env::current_dir().map_err(|error| ServeError::Io("find the bundle", error))?;
-    let events = std::env::var(start::EVENTS_VARIABLE).unwrap_or_default();
-    let address = flags
+    let address = daemon
         .address
         .strip_prefix("unix://")
-        .unwrap_or(&flags.address);
-    let events = Events::new(&flags.namespace, &events);
+        .unwrap_or(&daemon.address);
+    let events = Events::new(namespace, &daemon.events);
     let pod = Arc::new(Pod::new(
-        &flags.namespace,
+        namespace,
         Path::new(address),
         engine,
         &bundle,
@@ -116,6 +100,7 @@ async fn serve_pod(
     let sender = Arc::clone(&pod);
     tokio::spawn(async move { sender.events.run().await });
     log::debug!("serving on {}", path.display());
+    pod.prepare();
 
     let lonely = tokio::spawn(watch_loneliness(Arc::clone(&pod), open.clone()));
     pod.quit().await;
@@ -128,20 +113,9 @@ async fn serve_pod(
     if left > 0 {
         log::error!("containerd did not take {left} events: they are lost");
     }
-    let deadline = Instant::now() + GOODBYE;
-    while open.count() > 0 && Instant::now() < deadline {
-        sleep(Duration::from_millis(2)).await;
-    }
+    // Who stays connected for longer does not mind.
+    drop(timeout(GOODBYE, open.none()).await);
     Ok(())
-}
-
-/// Takes the socket off standard input, and leaves `/dev/null` there.
-fn inherited_socket() -> io::Result<UnixListener> {
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let listener = socket::adopt(socket)?;
-    rustix::stdio::dup2_stdin(null)?;
-    Ok(listener)
 }
 
 /// Whoever stops the machine stops the pods first. A shim that a signal ended would take its containers

@@ -1,32 +1,32 @@
 //! `start`: makes sure that a shim serves the pod, and says where.
 //!
-//! One shim serves all containers of a pod. Whoever is first makes it: a daemon of this same executable,
-//! given a socket that listens already, so that containerd can connect as soon as it has the answer.
+//! One shim serves all containers of a pod. Whoever is first makes it: a copy of this same process, which keeps
+//! the socket that listens already, so that containerd can connect as soon as it has the answer. It is not
+//! executed anew: that would cost every start of a pod half a millisecond of a C library getting ready.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
+use skiff_sandbox::sys::process;
 
-use crate::bootstrap::{self, BootstrapError, Parameters};
+use crate::bootstrap::{self, BootstrapError};
 use crate::command_line::Flags;
+use crate::config_file;
 use crate::socket::{self, Claim, SocketError};
+use crate::sys;
 
 /// Variable with the address of containerd's ttrpc socket.
-pub const EVENTS_VARIABLE: &str = "TTRPC_ADDRESS";
+const EVENTS_VARIABLE: &str = "TTRPC_ADDRESS";
 /// CRI's annotation with the id of the pod that a container belongs to.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 /// File in the bundle with the shim's address. containerd reads it for shims of version 2.
 pub const ADDRESS_FILE: &str = "address";
-/// Longest `config.json`.
-const LARGEST_CONFIG: u64 = 16 << 20;
 
 /// There is no shim.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +63,35 @@ pub enum StartError {
     },
 }
 
-/// Carries out `start` in the bundle that is the working directory. Gives what to print.
+/// What the process is after `start`: there are two then, if a shim was made.
+#[derive(Debug)]
+pub enum Started {
+    /// The one that containerd called and waits for: this is to be printed.
+    Answer(Vec<u8>),
+    /// The shim itself.
+    Daemon(Daemon),
+}
+
+/// What a shim's daemon has from `start`.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Listens.
+    pub listener: UnixListener,
+    /// The file of the listener.
+    pub path: PathBuf,
+    /// containerd's own gRPC socket, a path.
+    pub address: String,
+    /// containerd's ttrpc socket for events, a path.
+    pub events: String,
+    /// Log more.
+    pub debug: bool,
+}
+
+/// Carries out `start` in the bundle that is the working directory. Call it before there is a second thread.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn start(flags: &Flags, program: &str, input: impl Read) -> Result<Vec<u8>, StartError> {
+pub fn start(flags: &Flags, input: impl Read) -> Result<Started, StartError> {
     if flags.id.is_empty() || flags.namespace.is_empty() {
         return Err(StartError::NoIdentity);
     }
@@ -82,17 +106,26 @@ pub fn start(flags: &Flags, program: &str, input: impl Read) -> Result<Vec<u8>, 
         &group,
     );
     let address = format!("unix://{}", path.display());
-    if let Claim::Ours(listener) = socket::claim(&path)? {
-        spawn(flags, program, &parameters, &path, listener)
-            .map_err(StartError::Spawn)
-            .inspect_err(|_| {
-                // Nobody listens any more. A failure to remove it shows at the next start.
-                drop(socket::remove_dead(&path));
-            })?;
+    if let Claim::Ours(listener) = socket::claim(&path)?
+        && let Some(listener) = fork(listener).map_err(StartError::Spawn).inspect_err(|_| {
+            // Nobody listens any more. A failure to remove it shows at the next start.
+            drop(socket::remove_dead(&path));
+        })?
+    {
+        return Ok(Started::Daemon(Daemon {
+            listener,
+            path,
+            address: parameters.address,
+            events: parameters.events,
+            debug: parameters.debug,
+        }));
     }
     let file = bundle.join(ADDRESS_FILE);
     fs::write(&file, &address).map_err(|source| StartError::Address { path: file, source })?;
-    Ok(bootstrap::answer(parameters.protocol, &address))
+    Ok(Started::Answer(bootstrap::answer(
+        parameters.protocol,
+        &address,
+    )))
 }
 
 /// The pod that the container belongs to. A bundle without a spec is a container alone.
@@ -106,12 +139,8 @@ fn group(config: &Path) -> Result<Option<String>, StartError> {
         path: config.to_owned(),
         source,
     };
-    let mut text = Vec::new();
-    match File::open(config) {
-        Ok(file) => file
-            .take(LARGEST_CONFIG)
-            .read_to_end(&mut text)
-            .map_err(failed)?,
+    let text = match config_file::read(config) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
@@ -122,37 +151,29 @@ fn group(config: &Path) -> Result<Option<String>, StartError> {
     Ok(group.filter(|group| !group.is_empty()))
 }
 
-fn spawn(
-    flags: &Flags,
-    program: &str,
-    parameters: &Parameters,
-    path: &Path,
-    listener: UnixListener,
-) -> io::Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    // The name chooses the engine.
-    command.arg0(program);
-    command.args([
-        "-namespace",
-        &flags.namespace,
-        "-id",
-        &flags.id,
-        "-address",
-        &parameters.address,
-        "-socket",
-    ]);
-    command.arg(path);
-    if parameters.debug {
-        command.arg("-debug");
+/// Makes the daemon, in which the listener comes back. It has nothing else of what containerd gave this process:
+/// containerd waits until nobody has its pipes any more.
+fn fork(listener: UnixListener) -> io::Result<Option<UnixListener>> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    if let sys::Fork::Parent = sys::fork()? {
+        // Not waited for: it outlives this process, and init takes it over.
+        return Ok(None);
     }
-    command.env(EVENTS_VARIABLE, &parameters.events);
-    command.stdin(OwnedFd::from(listener));
-    // containerd waits until nobody has its pipes any more.
-    command.stdout(Stdio::null());
-    command.stderr(log_pipe().map_or_else(Stdio::null, Stdio::from));
-    // Not waited for: it outlives this process, and init takes it over.
-    drop(command.spawn()?);
-    Ok(())
+    // Nobody is told of an error from here on, except by the log.
+    rustix::stdio::dup2_stderr(log_pipe().as_ref().unwrap_or(&null))?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stdin(&listener)?;
+    drop((null, listener));
+    // Whatever containerd, or who started it, forgot to close on exec: containers would be next.
+    process::close_from(3)?;
+    socket::adopt(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?).and_then(
+        |listener| {
+            let null =
+                rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::stdio::dup2_stdin(null)?;
+            Ok(Some(listener))
+        },
+    )
 }
 
 /// The bundle's `log` FIFO, which containerd has made and reads. For reading too: the daemon's lines then

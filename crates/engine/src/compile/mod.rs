@@ -26,9 +26,8 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
 use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
-use skiff_sandbox::sys::mount;
+use skiff_sandbox::programs::Programs;
 
 use crate::order::CodeKind;
 
@@ -180,12 +179,24 @@ impl Compiler {
     /// # Errors
     /// There is no worker for the engine.
     pub fn new(settings: Settings) -> Result<Self, CompileError> {
+        match Programs::in_folder(settings.programs.clone()) {
+            Ok(programs) => Self::with_worker_of(&programs, settings),
+            Err(source) => Err(CompileError::NoCompiler {
+                path: settings.programs,
+                source,
+            }),
+        }
+    }
+
+    /// The same with the worker in `programs`, whatever the settings say of the folder.
+    ///
+    /// # Errors
+    /// As [`Compiler::new`].
+    pub fn with_worker_of(programs: &Programs, settings: Settings) -> Result<Self, CompileError> {
         let name = format!("skiff-compile-{}", settings.engine);
-        let path = settings.programs.join(&name);
+        let path = programs.path().join(&name);
         let open = || -> io::Result<(OwnedFd, Vec<u8>)> {
-            let folder = mount::read_only_directory(&settings.programs)?;
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let program = File::from(rustix::fs::openat(&folder, &name, flags, Mode::empty())?);
+            let program = File::from(programs.open(&name)?);
             let build = build_id::of(&program)?;
             Ok((program.into(), build))
         };

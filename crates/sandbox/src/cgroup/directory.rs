@@ -239,6 +239,13 @@ fn make_directories<'a>(
     made: &mut Vec<&'a Path>,
 ) -> io::Result<()> {
     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
+    // The usual case: all above it is there, made and set up by whoever made the pod's cgroup.
+    if fs::create_dir(path).is_ok() {
+        made.push(path);
+        if !cpuset || take_over_cpuset(path).is_ok() {
+            return Ok(());
+        }
+    }
     let mut attempts = 0;
     loop {
         match make_levels(path, &hierarchy.mount, cpuset, made) {
@@ -297,19 +304,35 @@ fn make_levels<'a>(
     Ok(())
 }
 
+/// What [`inherit_cpuset`] comes to for a new directory below one that is set up.
+fn take_over_cpuset(path: &Path) -> io::Result<()> {
+    let parent = path.parent().ok_or(ErrorKind::NotFound)?;
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let inherited = read(&parent.join(file))?;
+        if inherited.trim().is_empty() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        write(&path.join(file), inherited.trim())?;
+    }
+    Ok(())
+}
+
 fn inherit_cpuset(level: &Path) -> io::Result<()> {
     let Some(parent) = level.parent() else {
         return Ok(());
     };
-    // Some nodes mount the hierarchy with `noprefix`.
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let name = if level.join(file).exists() {
-            file
-        } else {
-            file.trim_start_matches("cpuset.")
+        let (name, own) = match read(&level.join(file)) {
+            Ok(own) => (file, own),
+            // Some nodes mount the hierarchy with `noprefix`.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let name = file.trim_start_matches("cpuset.");
+                (name, read(&level.join(name))?)
+            }
+            Err(error) => return Err(error),
         };
-        if fs::read_to_string(level.join(name))?.trim().is_empty() {
-            let inherited = fs::read_to_string(parent.join(name))?;
+        if own.trim().is_empty() {
+            let inherited = read(&parent.join(name))?;
             write(&level.join(name), inherited.trim())?;
         }
     }
