@@ -20,6 +20,9 @@ const LITTLE_SPACE: u64 = 1 << 30;
 const NO_SPACE: u64 = 64 << 20;
 const FEW_INODES: u64 = 1000;
 
+/// What the cache's folder holds, and what a file system of its own has in its root.
+const NAMES: [&str; 5] = ["entries", "locks", "lost+found", "quarantine", "secret"];
+
 /// The folder, or the nearest one above it that exists.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -27,6 +30,8 @@ pub struct Facts {
     pub folder: PathBuf,
     /// The folder exists.
     pub state: State,
+    /// Something in it that the cache has not put there. A folder that is not private is not used then.
+    pub stranger: Option<String>,
     /// Free bytes for root.
     pub free_bytes: u64,
     /// Free inodes; `None` on file systems that do not count them.
@@ -62,8 +67,13 @@ pub fn place(asked: Option<&Path>, process: Option<&Process>) -> PathBuf {
     match process.and_then(|process| process.environment.as_ref()) {
         Some(environment) => environment
             .get("SKIFF_CACHE_DIR")
-            .map_or_else(default, PathBuf::from),
-        None => asked.map_or_else(default, Path::to_owned),
+            .map(PathBuf::from)
+            // As shims do: each has a working directory of its own.
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(default),
+        None => asked
+            .filter(|path| path.is_absolute())
+            .map_or_else(default, Path::to_owned),
     }
 }
 
@@ -85,6 +95,7 @@ pub fn gather(folder: &Path) -> Facts {
     Facts {
         folder: folder.to_owned(),
         state,
+        stranger: stranger(folder),
         free_bytes: stat
             .as_ref()
             .map_or(0, |stat| stat.f_bfree.saturating_mul(stat.f_frsize)),
@@ -100,6 +111,13 @@ pub fn gather(folder: &Path) -> Facts {
             .is_some_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY)),
         nameless_files: takes_nameless_files(existing),
     }
+}
+
+fn stranger(folder: &Path) -> Option<String> {
+    let names = fs::read_dir(folder).ok()?.flatten();
+    names
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| !NAMES.contains(&name.as_str()) && !name.starts_with(".secret-"))
 }
 
 /// Makes a file without a name, which is gone when it is closed.
@@ -126,6 +144,16 @@ fn folder(facts: &Facts) -> Finding {
             id,
             format!("cache {path} (will be made at the first start)"),
         ),
+        State::There { uid: 0, mode } if mode != 0o700 && facts.stranger.is_some() => {
+            Finding::warn(
+                id,
+                format!(
+                    "cache {path} is not the cache's alone, it holds {:?}; it is not used, and every start compiles",
+                    facts.stranger.as_deref().unwrap_or_default()
+                ),
+                "set SKIFF_CACHE_DIR in containerd's environment to a folder of its own and restart containerd",
+            )
+        }
         // The cache makes its folders private itself when it is opened.
         State::There { uid: 0, mode } if mode & 0o022 == 0 => {
             Finding::ok(id, format!("cache {path}"))
@@ -228,6 +256,7 @@ mod tests {
                 uid: 0,
                 mode: 0o700,
             },
+            stranger: None,
             free_bytes: 10 << 30,
             free_inodes: Some(1_000_000),
             noexec: false,
@@ -240,7 +269,7 @@ mod tests {
     fn judgements() {
         use Status::{Ok, Warn};
         type Fault = fn(&mut Facts);
-        let table: [(&str, Fault, Status); 16] = [
+        let table: [(&str, Fault, Status); 18] = [
             ("cache.folder", |_| (), Ok),
             ("cache.folder", |facts| facts.state = State::NotYet, Ok),
             (
@@ -278,6 +307,22 @@ mod tests {
                 },
                 Warn,
             ),
+            (
+                "cache.folder",
+                |facts| facts.stranger = Some("theirs".to_owned()),
+                Ok,
+            ),
+            (
+                "cache.folder",
+                |facts| {
+                    facts.stranger = Some("theirs".to_owned());
+                    facts.state = State::There {
+                        uid: 0,
+                        mode: 0o755,
+                    }
+                },
+                Warn,
+            ),
             ("cache.file_system", |_| (), Ok),
             ("cache.file_system", |facts| facts.read_only = true, Warn),
             ("cache.file_system", |facts| facts.noexec = true, Warn),
@@ -311,6 +356,23 @@ mod tests {
         assert_eq!(facts.state, State::NotYet);
         assert!(facts.nameless_files && facts.free_bytes > 0, "{facts:?}");
         assert!(!above.path().join("a").exists(), "looking made a folder");
+    }
+
+    #[test]
+    fn a_folder_of_others_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(gather(folder.path()).stranger, None);
+        fs::write(folder.path().join("theirs"), "").unwrap();
+        assert_eq!(gather(folder.path()).stranger.as_deref(), Some("theirs"));
+    }
+
+    #[test]
+    fn a_relative_path_is_none() {
+        assert_eq!(place(Some(Path::new("cache")), None), Path::new(DEFAULT));
+        assert_eq!(place(Some(Path::new("/cache")), None), Path::new("/cache"));
     }
 
     #[test]
