@@ -7,7 +7,6 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,7 @@ use tokio::time::timeout;
 use ttrpc::Code;
 
 use crate::config_file;
-use crate::exit_record;
+use crate::exit_record::{self, Exit};
 use crate::last_words;
 use crate::module::{self, ModuleError};
 use crate::options::{Options, OptionsError};
@@ -396,24 +395,14 @@ fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError> {
     })
 }
 
-/// The file that the host writes its exit code to before it exits. What an earlier life of the container
-/// has left in the bundle is not its end.
+/// The file that the host writes its exit code to before it exits.
 fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
-    let old = bundle.join(exit_record::FILE);
-    if let Err(source) = fs::remove_file(&old)
-        && source.kind() != io::ErrorKind::NotFound
-    {
-        return Err(CreateError::Bundle { path: old, source });
-    }
-    let path = bundle.join(exit_record::EARLY_FILE);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path);
-    file.map(OwnedFd::from)
-        .map_err(|source| CreateError::Bundle { path, source })
+    Exit::prepare(bundle)
+        .map(OwnedFd::from)
+        .map_err(|source| CreateError::Bundle {
+            path: bundle.join(exit_record::EARLY_FILE),
+            source,
+        })
 }
 
 fn append<'a>(slots: &mut Vec<BorrowedFd<'a>>, file: BorrowedFd<'a>) -> Result<Slot, CreateError> {

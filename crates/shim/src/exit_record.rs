@@ -2,9 +2,12 @@
 //!
 //! The shim renames the record into place before it sends the exit event; `delete` reads it after a
 //! crash. There is no fsync: it must outlive the shim, not the machine, and `/run` is memory anyway.
+//! A disk that has become full in the meantime takes no new file: the host's record has had its space since the
+//! container was created, and takes the end then.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +19,9 @@ use skiff_engine::exit::{EARLY_RECORD_BYTES, EarlyRecord};
 pub const FILE: &str = "exit.json";
 /// File that the host writes its [`EarlyRecord`] to.
 pub const EARLY_FILE: &str = "exit.early";
+
+/// The record while it is written.
+const TEMPORARY: &str = ".exit.json";
 
 /// Exit code of what was killed with SIGKILL.
 pub const KILLED: u8 = 137;
@@ -52,14 +58,51 @@ impl Exit {
         timestamp
     }
 
-    /// Puts the record into the bundle, whole or not at all.
+    /// Puts the record into the bundle, whole or not at all; into the host's where there is no room for it.
     ///
     /// # Errors
     /// What the file system answers.
     pub fn write(&self, bundle: &Path) -> io::Result<()> {
-        let temporary = bundle.join(".exit.json");
-        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
-        std::fs::rename(&temporary, bundle.join(FILE))
+        let temporary = bundle.join(TEMPORARY);
+        let written = serde_json::to_vec(self)
+            .map_err(io::Error::from)
+            .and_then(|record| fs::write(&temporary, record))
+            .and_then(|()| fs::rename(&temporary, bundle.join(FILE)));
+        written.or_else(|error| {
+            drop(fs::remove_file(&temporary));
+            // The process has ended: nobody else writes to it.
+            let early = EarlyRecord {
+                code: self.code,
+                unix_nanos: self.unix_nanos,
+            };
+            OpenOptions::new()
+                .write(true)
+                .open(bundle.join(EARLY_FILE))
+                .and_then(|file| file.write_all_at(&early.encode(), 0))
+                .map_err(|_| error)
+        })
+    }
+
+    /// Takes away what an earlier life of the container has left in the bundle, which is not its end, and makes
+    /// the file that the host writes its [`EarlyRecord`] to.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn prepare(bundle: &Path) -> io::Result<File> {
+        if let Err(error) = fs::remove_file(bundle.join(FILE))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(bundle.join(EARLY_FILE))?;
+        // Zeros are no record, but they take the space of one: overwriting them needs no more.
+        file.write_all(&[0; EARLY_RECORD_BYTES])?;
+        Ok(file)
     }
 
     /// What is known in the bundle of a task whose shim is gone: its record, else what the host itself

@@ -1,7 +1,12 @@
 //! The shim is killed at every stage of a container's life; then containerd calls `delete`.
 
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+
+use containerd_shim_protos::api::CreateTaskRequest;
 
 use crate::harness::{Containerd, Shim, Spec, eventually, is_alive, reader};
 
@@ -93,7 +98,7 @@ fn about_to_end() {
             shim.start("c").unwrap();
             let early = containerd.bundle("c").join("exit.early");
             eventually(
-                || early.metadata().unwrap().len() == 16,
+                || fs::read(&early).unwrap().starts_with(b"SKFX"),
                 || "no early record".to_owned(),
             );
             drop(output);
@@ -101,6 +106,58 @@ fn about_to_end() {
         },
         9,
     );
+}
+
+/// A small file system at a directory.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn at(directory: &Path) -> Self {
+        fs::create_dir(directory).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", directory, "tmpfs", flags, Some(c"size=256k")).unwrap();
+        Self(directory.to_owned())
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        while file.write(&[b'x'; 4096]).is_ok_and(|length| length > 0) {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(&self.0, flags).unwrap();
+    }
+}
+
+/// An end that was told is told again after a crash, whether the host could write its own record of it or not.
+#[test]
+fn ended_on_a_full_disk() {
+    // The second writes none, as one that is killed.
+    for (words, code) in [("exit 42", 42), ("cat 7", 7)] {
+        let containerd = Containerd::new();
+        let disk = Disk::at(&containerd.path("bundles"));
+        containerd.make(&Spec::guest("c", words));
+        let shim = containerd.shim("c");
+        let request = CreateTaskRequest {
+            stdin: String::new(),
+            ..containerd.request("c")
+        };
+        shim.create(&request).unwrap();
+        disk.fill();
+        shim.start("c").unwrap();
+        assert_eq!(shim.wait("c").unwrap().exit_status, code, "{words}");
+        shim.crash();
+        let bundle = containerd.bundle("c");
+        assert!(!bundle.join("exit.json").exists(), "the disk is not full");
+        assert!(!bundle.join(".exit.json").exists(), "half a record is left");
+        for _ in 0..2 {
+            assert_eq!(containerd.call_delete("c").exit_status, code, "{words}");
+        }
+        drop(disk);
+    }
 }
 
 /// At moments that nobody chose, while calls are under way.
