@@ -333,6 +333,10 @@ fn inherit_cpuset(level: &Path) -> io::Result<()> {
         };
         if own.trim().is_empty() {
             let inherited = read(&parent.join(name))?;
+            // The level above was removed and made anew in this moment, and is not set up yet.
+            if inherited.trim().is_empty() {
+                return Err(ErrorKind::NotFound.into());
+            }
             write(&level.join(name), inherited.trim())?;
         }
     }
@@ -428,5 +432,33 @@ fn remove_marked_parents(path: &Path) {
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_cpuset_is_not_inherited() {
+        let parent = tempfile::tempdir().unwrap();
+        let level = parent.path().join("level");
+        fs::create_dir(&level).unwrap();
+        let fill = |directory: &Path, text: &str| {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(directory.join(file), text).unwrap();
+            }
+        };
+        fill(parent.path(), "\n");
+        fill(&level, "\n");
+        // Tried again, from the top, by its caller.
+        assert!(is_gone(&inherit_cpuset(&level).unwrap_err()));
+        fill(parent.path(), "0-1\n");
+        inherit_cpuset(&level).unwrap();
+        assert!(
+            fs::read_to_string(level.join("cpuset.mems"))
+                .unwrap()
+                .starts_with("0-1")
+        );
     }
 }
