@@ -241,9 +241,10 @@ async fn make(
         Role::Pause => open_program(pod, "skiff-init")?,
     };
 
-    let early_record = early_record(&bundle)?;
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path)?;
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
+    // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
+    let early_record = early_record(&bundle)?;
     let sources = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
     let mut slots: Vec<BorrowedFd<'_>> = sources.iter().map(AsFd::as_fd).collect();
     let pause;

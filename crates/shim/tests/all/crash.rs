@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 
-use crate::harness::{Containerd, Shim, Spec, eventually, is_alive, reader};
+use crate::harness::{Containerd, Shim, Spec, eventually, is_alive, reader, refusal};
 
 /// What is done before the shim is killed, and the code that `delete` must answer.
 fn crash_after(words: &str, before: impl FnOnce(&Containerd, &Shim) -> Option<u32>, expected: u32) {
@@ -106,6 +106,31 @@ fn about_to_end() {
         },
         9,
     );
+}
+
+/// Another container in the bundle of one that runs is refused, and takes nothing of it along.
+#[test]
+fn about_to_end_beside_a_stranger() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::guest("c", "almost-exit 9"));
+    let shim = containerd.shim("c");
+    let output = reader(&containerd.bundle("c").join("out"));
+    shim.create(&containerd.request("c")).unwrap();
+    shim.start("c").unwrap();
+    let early = containerd.bundle("c").join("exit.early");
+    eventually(
+        || fs::read(&early).unwrap().starts_with(b"SKFX"),
+        || "no early record".to_owned(),
+    );
+    let stranger = CreateTaskRequest {
+        id: "d".to_owned(),
+        ..containerd.request("c")
+    };
+    let (_, sentence) = refusal(shim.create(&stranger));
+    assert!(sentence.contains("has processes in it"), "{sentence}");
+    drop(output);
+    shim.crash();
+    assert_eq!(containerd.call_delete("c").exit_status, 9);
 }
 
 /// A small file system at a directory.
