@@ -25,10 +25,9 @@ use crate::task::{State, Task};
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between looks for a reader that has yet to fetch the output of a task that has ended.
 const READER_PAUSE: Duration = Duration::from_millis(200);
-/// How often, and how far apart, the output is looked at before the end of a task is told: a reader that is
-/// there has fetched it at the first look or the second.
-const READER_LOOKS: u32 = 250;
-const READER_LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// How long the output of a task that has ended may wait for its reader before the end is told. A reader that is
+/// there has fetched it after a millisecond or two.
+const READER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// All that the calls of one shim share.
 #[derive(Debug)]
@@ -209,12 +208,7 @@ impl Pod {
         let status = wait_for_end(&task).await;
         // A guest may be done before its log's reader has begun, and a client of containerd that hears of the
         // end of a task stops opening its FIFOs: the output would be lost.
-        for _ in 0..READER_LOOKS {
-            if task.keepers.drained() {
-                break;
-            }
-            sleep(READER_LOOK_PAUSE).await;
-        }
+        task.keepers.drained_within(READER_PATIENCE).await;
         self.ended(&task, status);
         // Output that nobody has read yet is kept until a reader comes or the task is deleted.
         while !task.keepers.release() {

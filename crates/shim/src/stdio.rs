@@ -9,9 +9,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
+use tokio::time::{Instant, sleep};
+
+/// Pause between looks for what a reader has fetched.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where a task's streams go, as `Create` names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +112,15 @@ impl Keepers {
                 rustix::io::ioctl_fionread(reader).is_ok_and(|unread| unread == 0)
             })
         })
+    }
+
+    /// Waits until [`Keepers::drained`], but not longer than `patience`.
+    pub async fn drained_within(&self, patience: Duration) {
+        // By the clock and not by a number of looks: how long the pause between two takes is up to the timer.
+        let deadline = Instant::now() + patience;
+        while !self.drained() && Instant::now() < deadline {
+            sleep(LOOK_PAUSE).await;
+        }
     }
 
     /// The task has ended: its readers shall see the end of file. `true` when that is so for all of them;

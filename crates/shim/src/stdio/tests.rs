@@ -93,6 +93,25 @@ fn drained_is_what_a_reader_has_fetched() {
 }
 
 #[test]
+fn a_reader_is_waited_for_as_long_as_was_said() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let fifo = Fifo::new();
+    let (mut output, keepers) = fifo.output();
+    output.write_all(b"one").unwrap();
+    let patience = Duration::from_millis(300);
+    let start = Instant::now();
+    runtime.block_on(keepers.drained_within(patience));
+    assert!(start.elapsed() >= patience && start.elapsed() < patience * 2);
+    fifo.reader().read_exact(&mut [0; 3]).unwrap();
+    let start = Instant::now();
+    runtime.block_on(keepers.drained_within(patience));
+    assert!(start.elapsed() < patience);
+}
+
+#[test]
 fn a_reader_that_leaves_costs_nothing() {
     let fifo = Fifo::new();
     let (mut output, keepers) = fifo.output();
