@@ -75,8 +75,9 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
             }
         }
     }
-    kubelet.finish()?;
-    Ok(outcome(runtimes))
+    let mut outcome = outcome(runtimes);
+    kubelet.finish(&mut outcome.notes)?;
+    Ok(outcome)
 }
 
 fn outcome(runtimes: Vec<(Runtime, String, Columns)>) -> Outcome {

@@ -81,7 +81,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
             });
         }
     }
-    kubelet.finish()?;
+    kubelet.finish(&mut outcome.notes)?;
     outcome.notes.push("a start is CRI's StartContainer in a pod that runs, with code in the cache; a component in the root is read and hashed at each start too, one in a layer is known by its digest".to_owned());
     Ok(outcome)
 }

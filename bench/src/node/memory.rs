@@ -66,7 +66,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
                 .with_context(|| format!("with {}", runtime.name()))?;
         }
     }
-    kubelet.finish()?;
+    kubelet.finish(&mut outcome.notes)?;
     if let Some(found) = outcome
         .measurements
         .iter()

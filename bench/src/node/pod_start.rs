@@ -81,7 +81,11 @@ fn measure(settings: &Settings, scenario: &'static str, bridge: bool) -> Result<
             }
         }
     }
-    kubelet.finish()?;
+    let mut notes = vec![
+        "one container in one pod, started over CRI's socket as a kubelet does (no crictl); the container has a kubelet's mounts, masks, limits and the default seccomp filter; it says one line and sleeps".to_owned(),
+        "StartContainer may answer after the first line; the pod's pause program is the same (skiff-pause) for all".to_owned(),
+    ];
+    kubelet.finish(&mut notes)?;
     let measurements = runtimes
         .into_iter()
         .flat_map(|(runtime, _, times)| {
@@ -99,10 +103,7 @@ fn measure(settings: &Settings, scenario: &'static str, bridge: bool) -> Result<
         .collect();
     Ok(Outcome {
         measurements,
-        notes: vec![
-            "one container in one pod, started over CRI's socket as a kubelet does (no crictl); the container has a kubelet's mounts, masks, limits and the default seccomp filter; it says one line and sleeps".to_owned(),
-            "StartContainer may answer after the first line; the pod's pause program is the same (skiff-pause) for all".to_owned(),
-        ],
+        notes,
         ..Outcome::default()
     })
 }
