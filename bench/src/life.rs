@@ -18,6 +18,7 @@ mod shim;
 mod sparse;
 mod spec;
 mod stage;
+mod starter;
 mod together;
 mod ttrpc;
 

@@ -42,7 +42,7 @@ struct Arguments {
     /// Only these runtimes; may be repeated.
     #[arg(long, value_enum)]
     runtime: Vec<Runtime>,
-    /// Rounds of the scenarios that start one container after the other [200; 30 with --quick].
+    /// Rounds of the scenarios that start one container after the other [200; 20 with --quick].
     #[arg(long)]
     rounds: Option<usize>,
     /// Where the report goes [docs/bench; target/bench for a run that is quick or not of all].
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 /// Every scenario, in order; answers whether all went through.
 fn run(arguments: &Arguments, name: &str) -> Result<bool> {
-    let rounds = if arguments.quick { 30 } else { 200 };
+    let rounds = if arguments.quick { 20 } else { 200 };
     let settings = Settings {
         quick: arguments.quick,
         rounds: arguments.rounds.unwrap_or(rounds),

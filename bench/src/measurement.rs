@@ -123,6 +123,20 @@ pub(crate) fn summary(samples: &[f64]) -> Option<Summary> {
     })
 }
 
+/// How many times the first's figure the other's is, round by round: in a round the two stand side by side, so that
+/// what slowed the machine slowed both. None if they were not taken in the same rounds.
+pub(crate) fn ratios(first: &[f64], other: &[f64]) -> Option<Summary> {
+    if first.len() != other.len() || first.len() < 2 {
+        return None;
+    }
+    let ratios: Vec<f64> = first
+        .iter()
+        .zip(other)
+        .map(|(first, other)| other / first)
+        .collect();
+    summary(&ratios)
+}
+
 /// The median; not a number without samples.
 pub(crate) fn median(samples: &[f64]) -> f64 {
     summary(samples).map_or(f64::NAN, |summary| summary.median)
@@ -175,6 +189,13 @@ mod tests {
         assert!((found.p99 - 4.96).abs() < 1e-9);
         assert_eq!(summary(&[]), None);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let found = ratios(&[1.0, 2.0, 4.0], &[3.0, 4.0, 8.0]).unwrap();
+        assert!((found.median - 2.0).abs() < 1e-9 && (found.upper - 2.5).abs() < 1e-9);
+        assert_eq!(ratios(&[1.0, 2.0], &[1.0]), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::machine::Description;
-use crate::measurement::{Measurement, Outcome, Promise};
+use crate::measurement::{Measurement, Outcome, Promise, median, ratios};
 
 pub(crate) use table::{print_promises, print_scenario};
 
@@ -82,6 +82,23 @@ fn groups(outcome: &Outcome) -> Vec<(&'static str, Vec<&Measurement>)> {
         }
     }
     groups
+}
+
+/// How many times the first series' figure this one's is, and between which quartiles.
+fn ratio(first: Option<&&Measurement>, series: &Measurement) -> String {
+    let Some(first) = first else {
+        return String::new();
+    };
+    let whole = median(&series.samples) / median(&first.samples);
+    match ratios(&first.samples, &series.samples) {
+        Some(found) if first.runtime != series.runtime => format!(
+            "{} ({} - {})",
+            figure(whole),
+            figure(found.lower),
+            figure(found.upper)
+        ),
+        _ => figure(whole),
+    }
 }
 
 /// A figure with as many digits as are worth reading.

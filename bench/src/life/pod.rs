@@ -55,10 +55,10 @@ impl<'a> Pod<'a> {
         };
         let text = spec::sandbox(stage, identity(&id), arguments(runtime, Program::Pause))?;
         let sandbox = Bundle::with_spec(stage, runtime, &id, &text)?;
-        let mut command = start_command(stage, runtime, &sandbox)?;
+        let command = start_command(stage, runtime, &sandbox)?;
 
         let mut lap = stopwatch();
-        let mut shim = Shim::start(&mut command, runtime).with_context(|| sandbox.complaints())?;
+        let mut shim = Shim::start(&command, runtime).with_context(|| sandbox.complaints())?;
         let shim_time = lap();
         shim.create(&sandbox)
             .with_context(|| sandbox.complaints())?;
@@ -75,7 +75,7 @@ impl<'a> Pod<'a> {
         // runwasi's answer to the start command is of the older version, for which containerd runs the command
         // for every container.
         let mut client = if runtime.service().contains(".v2.") {
-            Shim::start(&mut start_command(stage, runtime, &app)?, runtime)?.client
+            Shim::start(&start_command(stage, runtime, &app)?, runtime)?.client
         } else {
             Client::connect(&shim.address, runtime.service())?
         };

@@ -1,9 +1,7 @@
 //! A shim and the calls that containerd 2.4 makes in the life of a container, in its order.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,6 +18,7 @@ use skiff_test::tools;
 
 use super::bundle::Bundle;
 use super::stage::Stage;
+use super::starter::Invocation;
 use super::ttrpc::Client;
 use crate::runtime::Runtime;
 
@@ -88,9 +87,9 @@ impl Steps {
 
 /// The whole life of a container that says hello.
 pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Result<Steps> {
-    let mut command = start_command(stage, runtime, bundle)?;
+    let command = start_command(stage, runtime, bundle)?;
     let mut lap = stopwatch();
-    let mut shim = Shim::start(&mut command, runtime).with_context(|| bundle.complaints())?;
+    let mut shim = Shim::start(&command, runtime).with_context(|| bundle.complaints())?;
     let shim_time = lap();
     shim.create(bundle).with_context(|| bundle.complaints())?;
     let create = lap();
@@ -134,27 +133,8 @@ pub(crate) fn stopwatch() -> impl FnMut() -> Duration {
 
 impl Shim {
     /// Runs the start command and connects to the address that it prints.
-    pub(crate) fn start(command: &mut Command, runtime: Runtime) -> Result<Self> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let mut child = command
-            .stdout(write.try_clone()?)
-            .stderr(write)
-            .spawn()
-            .context("could not run the shim's start command")?;
-        // The command keeps its own copies of the pipe's end until it gets others.
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // As containerd: everything that is printed, until nobody has the pipe any more.
-        let mut answer = Vec::new();
-        File::from(read).read_to_end(&mut answer)?;
-        let status = child.wait()?;
-        ensure!(
-            status.success(),
-            "the shim's start ended with {status}: {}",
-            String::from_utf8_lossy(&answer)
-        );
+    pub(crate) fn start(invocation: &Invocation, runtime: Runtime) -> Result<Self> {
+        let answer = invocation.run()?;
         let address = match BootstrapResult::parse_from_bytes(&answer) {
             Ok(result) => result.address,
             Err(_) => String::from_utf8_lossy(&answer).trim().to_owned(),
@@ -259,7 +239,7 @@ pub(crate) fn start_command(
     stage: &Stage,
     runtime: Runtime,
     bundle: &Bundle<'_>,
-) -> Result<Command> {
+) -> Result<Invocation> {
     let settings = stage.settings();
     let containerd = tools::component("containerd-2.4")?.join("containerd");
     let address = stage.records().socket().display().to_string();
@@ -273,23 +253,33 @@ pub(crate) fn start_command(
     parameters.containerd_ttrpc_address.clone_from(&events);
     parameters.containerd_binary = containerd.display().to_string();
     parameters.socket_dir = Some("/run/containerd/s".to_owned());
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // It fits into the pipe, and the shim finds its end at once.
-    File::from(write).write_all(&parameters.write_to_bytes()?)?;
-    let mut command = Command::new(runtime.shim(settings)?);
-    command
-        .current_dir(&bundle.path)
-        .stdin(Stdio::from(read))
-        .args(["-namespace", &settings.name, "-address", &address])
-        .arg("-publish-binary")
-        .arg(&containerd)
-        .args(["-id", &bundle.id, "start"])
-        .env_clear()
-        .envs(stage.environment()?)
-        .env("GOMAXPROCS", "2")
-        .env("MAX_SHIM_VERSION", "2")
-        .env("TTRPC_ADDRESS", &events)
-        .env("GRPC_ADDRESS", &address)
-        .env("NAMESPACE", &settings.name);
-    Ok(command)
+    let mut environment = stage.environment()?;
+    environment.extend(
+        [
+            ("GOMAXPROCS", "2"),
+            ("MAX_SHIM_VERSION", "2"),
+            ("TTRPC_ADDRESS", &events),
+            ("GRPC_ADDRESS", &address),
+            ("NAMESPACE", &settings.name),
+        ]
+        .map(|(name, value)| (name, OsString::from(value))),
+    );
+    let arguments = [
+        "-namespace",
+        &settings.name,
+        "-address",
+        &address,
+        "-publish-binary",
+        &parameters.containerd_binary,
+        "-id",
+        &bundle.id,
+        "start",
+    ];
+    Ok(Invocation {
+        program: runtime.shim(settings)?,
+        arguments: arguments.map(OsString::from).to_vec(),
+        environment,
+        directory: bundle.path.clone(),
+        input: parameters.write_to_bytes()?,
+    })
 }

@@ -15,6 +15,7 @@ use skiff_test::{command, tools};
 use super::events;
 use super::guest;
 use super::records::Records;
+use super::starter;
 use crate::node::cgroup::PodGroup;
 use crate::runtime::Runtime;
 use crate::settings::Settings;
@@ -75,6 +76,7 @@ impl Stage {
         stage.make_roots()?;
         stage.make_network()?;
         events::serve(&stage.events())?;
+        starter::prepare()?;
         Ok(stage)
     }
 

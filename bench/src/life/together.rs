@@ -21,7 +21,7 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
     let stage = stage::stage(settings)?;
     let runtimes = stage.runtimes(&Runtime::ALL);
     warm_up(stage, &runtimes)?;
-    let (blocks, lives) = if settings.quick { (3, 16) } else { (12, 40) };
+    let (blocks, lives) = if settings.quick { (3, 12) } else { (12, 40) };
     let mut series: Vec<(Runtime, Vec<f64>)> = runtimes
         .iter()
         .map(|runtime| (*runtime, Vec::new()))

@@ -2,17 +2,18 @@
 
 use std::fmt::Write as _;
 
-use crate::measurement::{Outcome, median};
+use crate::measurement::Outcome;
 
-use super::{Run, figure, groups, judge, plot, title};
+use super::{Run, figure, groups, judge, plot, ratio, title};
 
 /// The text of the file.
 pub(super) fn text(run: &Run) -> String {
     let mut page = String::from(
         "# Skiff beside runwasi and runc\n\n\
          Written by the bench itself; do not edit. All runtimes of a table were measured in one run, taking turns.\n\
-         Medians; quartiles and the 99th percentile show the spread. Every sample is in\n\
-         [results.json](results.json). `make bench` repeats the run, `make bench-quick` a short one.\n\n",
+         Medians; quartiles and the 99th percentile show the spread, also of the ratios, which are then those of\n\
+         single rounds. Every sample is in [results.json](results.json). `make bench` repeats the run,\n\
+         `make bench-quick` a short one. How it is measured is said [below](#how).\n\n",
     );
     write(&mut page, run).expect("a string takes all that is written to it");
     page
@@ -47,7 +48,22 @@ fn write(page: &mut String, run: &Run) -> std::fmt::Result {
         section(page, scenario, outcome, *seconds)?;
     }
     page.write_str(
-        "\n## A closer look\n\n\
+        "\n## How\n\n\
+         * All runs in a mount namespace and a process namespace of the bench's own. State of containerd, shims and\n\
+         runc lies on a tmpfs, as on a node. Nothing is left, however a run ends.\n\
+         * Without a containerd between (life, four at a time, pods, ...), the bench is what containerd 2.4 is to\n\
+         its shims: it makes bundle, snapshot and FIFOs, reads output and logs, takes events, and makes the same\n\
+         calls in the same order on one ttrpc connection. None of what it makes beforehand is in a figure. A\n\
+         containerd beside it holds the image and the container record of every Wasm container.\n\
+         * Every runtime gets the `config.json` that containerd's CRI wrote for a pod's container with limits of\n\
+         memory, processor and processes, the default seccomp profile, masked and read-only paths, and a kubelet's\n\
+         mounts (bench/src/life/container.json); only the arguments differ. The root is an overlay, or for a module\n\
+         in a layer an empty directory, as containerd's snapshotter hands them out.\n\
+         * What runs is one Rust program (bench/hello.rs), compiled to WASI for the Wasm runtimes and to a static\n\
+         program for runc.\n\
+         * The runwasi shim is made with runwasi's adapter and the wasmtime that Skiff has (bench/peers), built as\n\
+         its users build it; runc and containerd's shim are the pinned releases of test/node/tools.\n\n\
+         ## A closer look\n\n\
          One runtime alone, many times, for a profiler (`make bench-tools` builds all that is needed):\n\n\
          ```\n\
          bench=target/$(uname -m)-unknown-linux-gnu/release/skiff-bench\n\
@@ -70,12 +86,10 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
     }
     writeln!(
         page,
-        "| what | runtime | median | quartiles | p99 | x | n |\n|--|--|--|--|--|--|--|"
+        "| what | runtime | median | quartiles | p99 | x the first | n |\n|--|--|--|--|--|--|--|"
     )?;
     for (what, series) in groups(outcome) {
-        let first = series
-            .first()
-            .map_or(f64::NAN, |series| median(&series.samples));
+        let first = series.first().copied();
         for measurement in series {
             let Some(found) = measurement.summary() else {
                 continue;
@@ -89,7 +103,7 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
                 figure(found.lower),
                 figure(found.upper),
                 figure(found.p99),
-                figure(found.median / first),
+                ratio(first.as_ref(), measurement),
                 found.count
             )?;
         }

@@ -1,8 +1,8 @@
 //! Tables on the terminal.
 
-use crate::measurement::{Outcome, median};
+use crate::measurement::Outcome;
 
-use super::{Run, figure, groups, judge};
+use super::{Run, figure, groups, judge, ratio};
 
 /// A scenario's figures and notes, as soon as it is through.
 pub(crate) fn print_scenario(outcome: &Outcome) {
@@ -12,23 +12,21 @@ pub(crate) fn print_scenario(outcome: &Outcome) {
     for (what, series) in groups(outcome) {
         println!("  {what}");
         println!(
-            "    {:<30} {:>10} {:>19} {:>9} {:>7} {:>6}",
-            "", "median", "quartiles", "p99", "x first", "n"
+            "    {:<30} {:>10} {:>19} {:>9} {:>22} {:>5}",
+            "", "median", "quartiles", "p99", "x the first", "n"
         );
-        let first = series
-            .first()
-            .map_or(f64::NAN, |series| median(&series.samples));
+        let first = series.first().copied();
         for measurement in series {
             let Some(found) = measurement.summary() else {
                 continue;
             };
             println!(
-                "    {:<30} {:>10} {:>19} {:>9} {:>7} {:>6}",
+                "    {:<30} {:>10} {:>19} {:>9} {:>22} {:>5}",
                 measurement.runtime,
                 format!("{} {}", figure(found.median), measurement.unit.name()),
                 format!("{} - {}", figure(found.lower), figure(found.upper)),
                 figure(found.p99),
-                figure(found.median / first),
+                ratio(first.as_ref(), measurement),
                 found.count
             );
         }
