@@ -270,3 +270,16 @@ fn a_device_stays_a_device_and_an_input_what_it_is() {
     }
     assert_eq!(std::fs::read(place.path("hello.wasm")).unwrap(), before);
 }
+
+#[test]
+fn a_user_that_no_container_could_have_is_told() {
+    let place = Place::new();
+    place.module("hello.wasm");
+    let sentence = place
+        .skiff(&["build", "hello.wasm", "--user", "99999999999"])
+        .sentence();
+    assert!(sentence.contains("2147483647"), "{sentence}");
+    let ended = place.skiff(&["build", "hello.wasm", "--user", "web"]);
+    assert!(ended.stderr.contains("/etc/passwd"), "{ended:?}");
+    ended.well();
+}

@@ -9,6 +9,7 @@ mod inspect;
 mod module;
 mod reference;
 mod tree;
+mod user;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -281,6 +282,9 @@ fn places(recipe: &Recipe, modules: &[Module]) -> Result<Vec<String>, BuildError
             "could not use the environment entry {entry:?}: it must be KEY=value"
         )));
     }
+    if let Some(user) = &recipe.user {
+        user::check(user)?;
+    }
     if recipe.layout == Layout::Artifact {
         let bare = recipe.files.is_empty()
             && recipe.args.is_empty()
@@ -339,11 +343,17 @@ fn warnings(recipe: &Recipe) -> Vec<String> {
     let unpacked = recipe.layout != Layout::Layer || recipe.files.is_empty();
     let sentence = "containerd 2.4 does not unpack files beside Wasm layers for pods (\"parent snapshot does not exist\"); \
                     use the layout combined or root to run this image in a cluster";
-    if unpacked {
-        Vec::new()
-    } else {
-        vec![sentence.to_owned()]
+    let mut warnings = Vec::new();
+    if !unpacked {
+        warnings.push(sentence.to_owned());
     }
+    if user::is_unknown(recipe) {
+        warnings.push(format!(
+            "names of users are looked up in the image's /etc/passwd, and this image has none: give the user {:?} as a number",
+            recipe.user.as_deref().unwrap_or_default()
+        ));
+    }
+    warnings
 }
 
 /// The platform of the Wasm entry. A module without WASI counts as the older one, which every runtime has.
