@@ -88,6 +88,7 @@ pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
         };
         process::set_limit(*limit).map_err(ExecuteError::step(step))?;
     }
+    namespaces::join_cgroups(&plan.processor_tasks)?;
     // Twice: root may enter directories that the user may not, as other runtimes allow, and the user may
     // enter some that root may not (a network file system that squashes root).
     let entered = tree::change_directory(&directory, &plan.working_directory);

@@ -16,5 +16,7 @@ pub mod programs;
 #[cfg(feature = "planner")]
 pub mod rootfs;
 #[cfg(feature = "planner")]
+pub mod slim;
+#[cfg(feature = "planner")]
 pub mod spec;
 pub mod sys;

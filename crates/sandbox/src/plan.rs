@@ -48,6 +48,9 @@ pub struct Plan {
     pub root: Option<Root>,
     /// Process limits: resource number of `setrlimit(2)`, soft, hard.
     pub rlimits: Vec<Rlimit>,
+    /// As [`Plan::cgroup_tasks`], for the hierarchy that rations processor time, joined when all but the change of
+    /// identity is done: a container with a hundredth of a processor would else become one at that speed.
+    pub processor_tasks: Vec<Slot>,
     /// User, groups and file creation mask.
     pub identity: Identity,
     /// Capability sets. Absent sets of a spec are empty.

@@ -18,7 +18,7 @@ use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
 use skiff_sandbox::cgroup::{Cgroup, CgroupError};
 use skiff_sandbox::control::{ControlError, Report};
 use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
-use skiff_sandbox::plan::Slot;
+use skiff_sandbox::plan::{JoinNamespace, Namespace, Slot};
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
 use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
 use skiff_sandbox::sys::process::{self, ExitStatus};
@@ -247,6 +247,14 @@ async fn make(
     let early_record = early_record(&bundle)?;
     let sources = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
     let mut slots: Vec<BorrowedFd<'_>> = sources.iter().map(AsFd::as_fd).collect();
+    if let Some(slim) = pod.slim_mounts()
+        && blueprint.plan.new.contains(Namespace::Mount)
+    {
+        blueprint.plan.join.push(JoinNamespace {
+            kind: Namespace::Mount,
+            from: append(&mut slots, slim)?,
+        });
+    }
     let pause;
     let order = match &content {
         Content::Guest(code) => {

@@ -1,13 +1,14 @@
 //! The containers of one shim: who is there, how they end, how they go.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use skiff_engine::compile::{Compiler, Settings as CompilerSettings};
 use skiff_sandbox::programs::Programs;
+use skiff_sandbox::slim;
 use skiff_sandbox::spec::Facts;
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::sync::Notify;
@@ -17,6 +18,7 @@ use crate::create::CreateError;
 use crate::events::Events;
 use crate::exit_record::Exit;
 use crate::leftovers;
+use crate::socket;
 use crate::status::{TaskError, chain};
 use crate::sys::watch_readable;
 use crate::task::{State, Task};
@@ -47,6 +49,7 @@ pub struct Pod {
     facts: OnceLock<Facts>,
     programs: OnceLock<Programs>,
     compiler: OnceLock<Compiler>,
+    slim: OnceLock<Option<OwnedFd>>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +94,7 @@ impl Pod {
             facts: OnceLock::new(),
             programs: OnceLock::new(),
             compiler: OnceLock::new(),
+            slim: OnceLock::new(),
         }
     }
 
@@ -195,11 +199,26 @@ impl Pod {
         Ok(self.programs.get_or_init(|| programs))
     }
 
+    /// The mount namespace to make containers from, on a node with many mounts.
+    pub fn slim_mounts(&self) -> Option<BorrowedFd<'_>> {
+        let slim = self.slim.get_or_init(|| {
+            slim::of_node(&socket::run_directory(), slim::MANY).unwrap_or_else(|error| {
+                log::warn!(
+                    "containers start more slowly on this node: {}",
+                    chain(&error)
+                );
+                None
+            })
+        });
+        slim.as_ref().map(AsFd::as_fd)
+    }
+
     /// Finds out what the first container will need, while containerd is still on its way to this shim. What
     /// fails here fails again at Create, and is told then.
     pub fn prepare(&self) {
         drop(self.facts());
         drop(self.compiler());
+        let _: Option<_> = self.slim_mounts();
     }
 
     /// Waits for the end of a task, and tells it: first the record, then the state, then the event.

@@ -84,7 +84,8 @@ pub fn path(directory: Option<&Path>, containerd: &str, namespace: &str, group: 
     path_below(directory, containerd, namespace, group, &run_directory())
 }
 
-fn run_directory() -> PathBuf {
+/// Where Skiff keeps what lives as long as the node runs.
+pub fn run_directory() -> PathBuf {
     std::env::var_os("SKIFF_RUN_DIR").map_or_else(|| PathBuf::from("/run/skiff"), PathBuf::from)
 }
 

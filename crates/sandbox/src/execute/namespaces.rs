@@ -6,18 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use super::ExecuteError;
 use super::procfs::Proc;
 use crate::control::adopt_slot;
-use crate::plan::{Namespace, Plan};
+use crate::plan::{Namespace, Plan, Slot};
 use crate::sys::process;
 
 /// Joins cgroups, enters and makes namespaces, sets what belongs to them.
 pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
-    for slot in &plan.cgroup_tasks {
-        let step = || format!("join the cgroup on descriptor {}", slot.fd());
-        let tasks = adopt_slot(*slot).map_err(ExecuteError::step(step))?;
-        // `tasks` moves one thread and does not wait for a grace period of the scheduler, which
-        // `cgroup.procs` does (6 ms on an idle node); the process has one thread.
-        rustix::io::write(&tasks, b"0").map_err(ExecuteError::step(step))?;
-    }
+    join_cgroups(&plan.cgroup_tasks)?;
     if let Some(value) = plan.oom_score_adj {
         // Before a user namespace is entered: lowering needs a right in the node's.
         proc.write(Path::new("self/oom_score_adj"), &value.to_string())
@@ -28,7 +22,7 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
     join(plan)?;
     if !plan.new.is_empty() {
         // A new mount namespace is a copy of the node's whole table here, and costs the more the more the
-        // node has mounted. A slim namespace to start from would be entered right before.
+        // node has mounted; unless the slim one (crate::slim) was entered right before.
         process::unshare(plan.new).map_err(ExecuteError::step(|| "make new namespaces"))?;
     }
     if let Some(name) = &plan.hostname {
@@ -43,6 +37,18 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
         let step = || format!("set the sysctl {} to {value}", key.replace('/', "."));
         proc.write(&sysctl_path(key)?, value)
             .map_err(ExecuteError::step(step))?;
+    }
+    Ok(())
+}
+
+/// Joins cgroups of v1 by their `tasks` files.
+pub(super) fn join_cgroups(slots: &[Slot]) -> Result<(), ExecuteError> {
+    for slot in slots {
+        let step = || format!("join the cgroup on descriptor {}", slot.fd());
+        let tasks = adopt_slot(*slot).map_err(ExecuteError::step(step))?;
+        // `tasks` moves one thread and does not wait for a grace period of the scheduler, which
+        // `cgroup.procs` does (6 ms on an idle node); the process has one thread.
+        rustix::io::write(&tasks, b"0").map_err(ExecuteError::step(step))?;
     }
     Ok(())
 }

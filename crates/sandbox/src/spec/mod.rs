@@ -130,9 +130,13 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
     }
 
     let cgroup = cgroup::cgroup(linux, facts, id)?;
-    for hierarchy in 0..facts.cgroups.hierarchies.len() {
-        plan.cgroup_tasks
-            .push(sources.add(Source::CgroupTasks(hierarchy))?);
+    for (index, hierarchy) in facts.cgroups.hierarchies.iter().enumerate() {
+        let slot = sources.add(Source::CgroupTasks(index))?;
+        if hierarchy.controllers.iter().any(|name| name == "cpu") {
+            plan.processor_tasks.push(slot);
+        } else {
+            plan.cgroup_tasks.push(slot);
+        }
     }
 
     let mut attached = Vec::new();

@@ -20,6 +20,8 @@ pub mod loop_device;
 pub mod memory;
 #[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
 pub mod mount;
+#[expect(unsafe_code, reason = "an ioctl of namespace files")]
+pub mod namespace;
 pub mod path;
 #[expect(
     unsafe_code,

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
@@ -204,6 +204,73 @@ pub fn attach_path(tree: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
         at,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )?)
+}
+
+/// Mounts `what` once more at `at`, in the caller's mount namespace. For files that only `mount(2)` can bind: those
+/// of namespaces.
+///
+/// # Errors
+/// `EINVAL` for a mount namespace, if mounts at `at` are not private.
+pub fn bind(what: &Path, at: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_bind(what, at)?)
+}
+
+/// Whether `path` is where something is mounted.
+///
+/// # Errors
+/// It is not there.
+pub fn is_root_of_mount(path: &Path) -> io::Result<bool> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let found = rustix::fs::statx(CWD, path, flags, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Whether the caller's mount namespace has `count` mounts or more.
+///
+/// # Errors
+/// `/proc` cannot be read, on kernels before 6.8.
+pub fn at_least(count: usize) -> io::Result<bool> {
+    match list(count) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {}
+        listed => return listed.map(|listed| listed >= count),
+    }
+    let lines = std::fs::read("/proc/self/mountinfo")?;
+    Ok(lines.iter().filter(|byte| **byte == b'\n').count() >= count)
+}
+
+/// How many mounts there are, up to `most` (`listmount(2)`).
+fn list(most: usize) -> io::Result<usize> {
+    /// `struct mnt_id_req` of `linux/mount.h`, in its first version.
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        last: u64,
+    }
+    /// `LSMT_ROOT`: all mounts below the root.
+    const ROOT: u64 = u64::MAX;
+    /// The same number on all architectures.
+    const SYS_LISTMOUNT: libc::c_long = 458;
+    let request = Request {
+        size: 24,
+        spare: 0,
+        mount: ROOT,
+        last: 0,
+    };
+    let mut ids = vec![0_u64; most];
+    // SAFETY: the request is initialised and of the size that it says; the kernel writes at most `ids.len()`
+    // numbers of 8 bytes to `ids`, which is as long. Both outlive the call.
+    let count = unsafe {
+        libc::syscall(
+            SYS_LISTMOUNT,
+            &raw const request,
+            ids.as_mut_ptr(),
+            ids.len(),
+            0,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Detaches the topmost mount at `path` of the caller's namespace; what still uses it keeps it.

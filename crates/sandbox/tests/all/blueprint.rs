@@ -230,12 +230,19 @@ impl Drop for Mounted {
 #[test]
 fn mounts_travel_as_the_spec_says() {
     let _alone = Alone::new();
-    for (option, tag, travels) in [
+    let cases = [
         (None, None, false),
         (Some("rprivate"), None, false),
         (Some("rslave"), Some("master:"), true),
         (Some("rshared"), Some("shared:"), true),
-    ] {
+    ];
+    // The same from a slim mount namespace, which was made before any of the volumes.
+    let node = Image::new();
+    let slim = crate::slim::Slim::new(&node);
+    for (slim, (option, tag, travels)) in [None, Some(&slim)]
+        .into_iter()
+        .flat_map(|slim| cases.map(|case| (slim, case)))
+    {
         let image = Image::new();
         let mut spec = spec(CRI, &image, "travel");
         let volume = Mounted::new(image.path("volume--data"));
@@ -246,7 +253,10 @@ fn mounts_travel_as_the_spec_says() {
             .find(|mount| mount["destination"] == "/data")
             .unwrap();
         data["options"] = json!(["rbind"].into_iter().chain(option).collect::<Vec<_>>());
-        let (_cgroup, case) = container(&image, &spec, Role::Guest, &["wait"]);
+        let (_cgroup, mut case) = container(&image, &spec, Role::Guest, &["wait"]);
+        if let Some(slim) = slim {
+            case = slim.start_of(case);
+        }
         let running = case.start();
         let later = Mounted::new(volume.0.join("later"));
         let path = format!("/proc/{}/mountinfo", running.launched.pid);

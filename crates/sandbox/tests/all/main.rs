@@ -16,3 +16,4 @@ mod namespaces;
 mod pause;
 mod process;
 mod rootfs;
+mod slim;
