@@ -134,12 +134,14 @@ fn handle_raw(signal: i32) -> io::Result<()> {
 
 /// Async-signal-safe: system calls without allocation or locks, then the end of the process.
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // Writing to a pipe that nobody reads raises SIGPIPE in the writer. For a guest that is an error code of
-    // its write and no more; only somebody else's SIGPIPE is meant to end it.
+    // Writing to a pipe that nobody reads raises SIGPIPE in the writer, writing beyond RLIMIT_FSIZE raises SIGXFSZ:
+    // the exit record's own write too, whose code must not become that of a signal. For a guest they are an error
+    // code of its write and no more; only somebody else's end it.
     // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler, for as long as the handler runs.
     let info = unsafe { &*info };
-    // SAFETY: whoever sends SIGPIPE, the kernel sets the sender's pid.
-    if signal == libc::SIGPIPE && unsafe { info.si_pid() } == own_pid() {
+    let of_a_write = matches!(signal, libc::SIGPIPE | libc::SIGXFSZ);
+    // SAFETY: whoever sends these two, the kernel sets the sender's pid.
+    if of_a_write && unsafe { info.si_pid() } == own_pid() {
         return;
     }
     end(exit::from_signal(u8::try_from(signal).unwrap_or(u8::MAX)))

@@ -15,7 +15,9 @@ use skiff_engine::exit::EarlyRecord;
 use skiff_engine::order::{CodeKind, CompileOrder, Compiled, Guest, GuestOptions, HostOrder};
 use skiff_sandbox::control::Report;
 use skiff_sandbox::launch::{Launch, Launched, launch};
-use skiff_sandbox::plan::{Attach, Namespace, NewNamespaces, Plan, Propagation, Root, Slot};
+use skiff_sandbox::plan::{
+    Attach, Namespace, NewNamespaces, Plan, Propagation, Rlimit, Root, Slot,
+};
 use skiff_sandbox::sys::mount::{self, attribute};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 
@@ -157,6 +159,7 @@ pub(crate) struct Container {
     stdout: Option<OwnedFd>,
     new: NewNamespaces,
     mounts: Vec<(String, OwnedFd)>,
+    rlimits: Vec<Rlimit>,
     /// A program to put before the host: `strace`.
     wrapper: Option<Vec<CString>>,
     compiled: Option<(OwnedFd, CodeKind)>,
@@ -186,6 +189,7 @@ impl Container {
                 .with(Namespace::Uts)
                 .with(Namespace::Mount),
             mounts: Vec::new(),
+            rlimits: Vec::new(),
             wrapper: None,
             compiled: None,
         }
@@ -239,6 +243,16 @@ impl Container {
         self
     }
 
+    /// A resource limit, soft and hard.
+    pub(crate) fn limited(mut self, resource: u32, value: u64) -> Self {
+        self.rlimits.push(Rlimit {
+            resource,
+            soft: value,
+            hard: value,
+        });
+        self
+    }
+
     /// Writes what the host does into `log`, by `strace`.
     pub(crate) fn traced(mut self, log: &Path) -> Self {
         let words = ["strace", "-f", "-qq", "-o", log.to_str().unwrap()];
@@ -288,6 +302,7 @@ impl Container {
             plan: Plan {
                 new: self.new.by_process(false),
                 root: Some(root),
+                rlimits: self.rlimits,
                 working_directory: "/".to_owned(),
                 ..Plan::default()
             },

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use skiff_sandbox::sys::process::ExitStatus;
+
 use crate::harness::Container;
 
 const SPIN: &str = r#"(module (func (export "_start") (loop br 0)))"#;
@@ -69,4 +71,17 @@ fn a_shim_that_goes_away_takes_the_container_along() {
     );
     assert!(ended.unwrap());
     skiff_sandbox::sys::process::wait(std::os::fd::AsFd::as_fd(&pidfd)).unwrap();
+}
+
+#[test]
+fn a_limit_on_files_does_not_change_how_a_guest_ends() {
+    let exit = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (call $exit (i32.const 7))))"#;
+    // Not even the exit record can be written; the shim learns the code from the kernel.
+    let outcome = Container::new(exit).limited(libc::RLIMIT_FSIZE, 0).run();
+    assert_eq!(outcome.status, ExitStatus::Code(7), "{outcome:?}");
+    // The signal that goes with the limit, sent by somebody else.
+    assert_eq!(end_by(SPIN, libc::SIGXFSZ), 153);
 }
