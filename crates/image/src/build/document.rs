@@ -89,6 +89,17 @@ pub(super) struct Config {
     #[serde(deserialize_with = "or_default")]
     pub(super) config: Process,
     pub(super) rootfs: Rootfs,
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
+    pub(super) history: Vec<History>,
+}
+
+/// Where a layer came from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct History {
+    pub(super) created_by: String,
+    pub(super) comment: String,
+    pub(super) empty_layer: bool,
 }
 
 /// What a container of the image runs. Field names are Docker's.

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use crate::view::{ANNOTATION_TITLE, CONFIG_ARTIFACT, CONFIG_IMAGE, LAYER_WASM};
 use archive::Archive;
 use document::{
-    ArtifactComponent, ArtifactConfig, Config, Descriptor, Document, Process, Rootfs, TYPE_INDEX,
-    TYPE_LAYER, TYPE_MANIFEST,
+    ArtifactComponent, ArtifactConfig, Config, Descriptor, Document, History, Process, Rootfs,
+    TYPE_INDEX, TYPE_LAYER, TYPE_MANIFEST,
 };
 pub use facts::{EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
 use module::Module;
@@ -417,6 +417,17 @@ fn wasm_manifest<'a>(
                 .annotated(ANNOTATION_TITLE, title),
         );
     }
+    // Wasm layers have no place in `diff_ids`, and CRI knows images by the digest of their config: without a word
+    // of the modules in it, two versions of an image would be one, and a pod of the second run the first.
+    let history = layers
+        .iter()
+        .filter(|layer| layer.media_type == LAYER_WASM)
+        .map(|layer| History {
+            created_by: "skiff build".to_owned(),
+            comment: format!("{} {}", layer.media_type, layer.digest),
+            empty_layer: true,
+        })
+        .collect();
     let config = Config {
         architecture: "wasm".to_owned(),
         os: os_of(modules).to_owned(),
@@ -425,6 +436,7 @@ fn wasm_manifest<'a>(
             kind: "layers".to_owned(),
             diff_ids,
         },
+        history,
     };
     manifest(archive, &config, layers)
 }
@@ -456,6 +468,7 @@ fn linux_manifests<'a>(
                     kind: "layers".to_owned(),
                     diff_ids,
                 },
+                history: Vec::new(),
             };
             manifest(archive, &config, layers).on("linux", architecture)
         })

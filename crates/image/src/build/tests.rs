@@ -656,3 +656,31 @@ fn archives_are_inspected() {
         "{error}"
     );
 }
+
+/// CRI knows an image by the digest of its config: that of another module must be another.
+#[test]
+fn configs_differ_with_the_module() {
+    let sources = Sources::new();
+    let config_of = |layout| {
+        let archived = sources.build(&sources.recipe(layout));
+        let mut manifest = archived.json(&archived.root());
+        if let Some(entries) = manifest["manifests"].as_array() {
+            let wasm = entries
+                .iter()
+                .find(|entry| entry["platform"]["architecture"] == "wasm")
+                .unwrap();
+            manifest = archived.json(wasm);
+        }
+        manifest["config"]["digest"].as_str().unwrap().to_owned()
+    };
+    let layouts = [Layout::Layer, Layout::Combined];
+    let before = layouts.map(config_of);
+    sources.file(
+        "app.wat",
+        MODULE.replace("i32.const 3", "i32.const 4").as_bytes(),
+    );
+    let after = layouts.map(config_of);
+    for ((layout, before), after) in layouts.into_iter().zip(before).zip(after) {
+        assert_ne!(before, after, "{layout:?}");
+    }
+}
