@@ -35,6 +35,7 @@ pub(crate) fn write(run: &Run, directory: &Path) -> Result<()> {
         let path = directory.join(name);
         fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))
     };
+    remove_plots(directory)?;
     put("results.json", &json::text(run))?;
     for (scenario, outcome, _) in &run.scenarios {
         for (name, text) in plot::of(scenario, outcome) {
@@ -42,6 +43,17 @@ pub(crate) fn write(run: &Run, directory: &Path) -> Result<()> {
         }
     }
     put("README.md", &readme::text(run))
+}
+
+/// What an earlier run has drawn and this one may not.
+fn remove_plots(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "svg") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Where the files go when nobody says: a full run is for the documentation.

@@ -46,8 +46,8 @@ impl<'a> Pod<'a> {
     /// before and between (bundles, the pod's cgroup) is in no step.
     pub(crate) fn start(stage: &'a Stage, runtime: Runtime) -> Result<(Self, [Duration; 5])> {
         let (id, app) = (new_id(stage), new_id(stage));
-        let path = format!("{}/burstable/{id}", stage.settings().name);
-        let cgroup = PodGroup::create(&path)?;
+        let path = format!("/{}/burstable/{id}", stage.settings().name);
+        let cgroup = PodGroup::create(path.trim_start_matches('/'))?;
         let identity = |container| Identity {
             id: container,
             pod: id.as_str(),

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::measurement::Outcome;
+use crate::life::STEPS;
+use crate::measurement::{Outcome, median};
 
 use super::{Run, figure, groups, judge, plot, ratio, title};
 
@@ -84,11 +85,15 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
     for (name, _) in plot::of(scenario, outcome) {
         writeln!(page, "![{}]({name})\n", title(scenario).replace('`', ""))?;
     }
+    steps(page, outcome)?;
     writeln!(
         page,
         "| what | runtime | median | quartiles | p99 | x the first | n |\n|--|--|--|--|--|--|--|"
     )?;
     for (what, series) in groups(outcome) {
+        if STEPS.contains(&what) {
+            continue;
+        }
         let first = series.first().copied();
         for measurement in series {
             let Some(found) = measurement.summary() else {
@@ -112,4 +117,32 @@ fn section(page: &mut String, scenario: &str, outcome: &Outcome, seconds: f64) -
         page,
         "\n`--only {scenario}` repeats this part; it took {seconds:.0} s."
     )
+}
+
+/// The steps of a life, a row for each runtime.
+fn steps(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let steps: Vec<_> = groups(outcome)
+        .into_iter()
+        .filter(|(what, _)| STEPS.contains(what))
+        .collect();
+    let Some((_, runtimes)) = steps.first() else {
+        return Ok(());
+    };
+    page.write_str("| medians, ms |")?;
+    for (what, _) in &steps {
+        write!(page, " {} |", what.trim_start_matches("step: "))?;
+    }
+    writeln!(page, "\n|--|{}", "--|".repeat(steps.len()))?;
+    for runtime in runtimes {
+        write!(page, "| {} |", runtime.runtime)?;
+        for (_, series) in &steps {
+            let same = series
+                .iter()
+                .find(|series| series.runtime == runtime.runtime);
+            let time = same.map_or(f64::NAN, |series| median(&series.samples));
+            write!(page, " {} |", figure(time))?;
+        }
+        writeln!(page)?;
+    }
+    writeln!(page)
 }
