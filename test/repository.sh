@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 failures=0
 fail() { echo "repository: $*"; failures=$((failures + 1)); }
 
-for manifest in crates/*/Cargo.toml crates/engine-wasmtime/*/Cargo.toml test/Cargo.toml; do
+for manifest in crates/*/Cargo.toml crates/engine-wasmtime/*/Cargo.toml bench/Cargo.toml test/Cargo.toml; do
     grep -A1 '^\[lints\]' "$manifest" | grep -q '^workspace = true' || fail "$manifest does not inherit the workspace's lints"
 done
 for crate in crates/*/; do
@@ -18,7 +18,7 @@ while IFS= read -r file; do
         */tests/* | */tests.rs) ;; # Says so at each place, by clippy's and rustc's own rules.
         *) fail "$file has unsafe code, and is not a sys module" ;;
     esac
-done < <(git ls-files '*.rs' | grep -v '^bench/\|^compat/\|^examples/' | xargs grep -lE '^[^/]*\bunsafe (fn|impl|extern|\{)|^[^/]*\bunsafe \{' 2>/dev/null)
+done < <(git ls-files '*.rs' | grep -v '^bench/peers/\|^compat/\|^examples/' | xargs grep -lE '^[^/]*\bunsafe (fn|impl|extern|\{)|^[^/]*\bunsafe \{' 2>/dev/null)
 # Shell scripts name no absolute path of one machine.
 if git grep -lE '/home/[a-z]' -- . ':!test/repository.sh' >/dev/null; then
     fail "a path of one machine is named: $(git grep -lE '/home/[a-z]' -- . ':!test/repository.sh' | tr '\n' ' ')"
