@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use skiff_engine::order::ProgramOrder;
 use skiff_sandbox::control::{self, ChildControl, Report};
 use skiff_sandbox::execute::execute;
+use skiff_sandbox::sentence::chain;
 use skiff_sandbox::sys::exec::execute_fd;
 
 /// What a shell answers for a program that it could not execute.
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         Err(error) => {
             control::say_last_words(&format!(
                 "skiff-init is started by a Skiff shim only: {}",
-                control::sentence(&error)
+                chain(&error)
             ));
             return ExitCode::FAILURE;
         }
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 
 /// Does not return when all goes well. The error is a sentence, or nothing when nobody waits for it.
 fn run(control: &ChildControl) -> Result<ExitCode, Option<String>> {
-    let tell = |error: &dyn std::error::Error| Some(control::sentence(error));
+    let tell = |error: &dyn std::error::Error| Some(chain(error));
     let order: ProgramOrder = control::read_order().map_err(|error| tell(&error))?;
     let program = control::adopt_slot(order.program).map_err(|error| tell(&error))?;
     let args = strings(&order.args)?;

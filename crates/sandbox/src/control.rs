@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{CONTROL_FD, ORDER_FD, Slot};
+use crate::sentence::readable;
 use crate::sys::process;
 
-/// Longest packet; longer sentences are cut at a character boundary.
+/// Longest packet. Sentences are much shorter.
 pub const MAX_PACKET: usize = 64 * 1024;
 
 /// From the launched process to the shim.
@@ -123,29 +124,25 @@ impl ChildControl {
         })
     }
 
-    /// Tells the shim. A [`Report::Failed`] that is too long is cut.
+    /// Tells the shim. The sentence of a [`Report::Failed`] is made [`readable`].
     ///
     /// # Errors
     /// [`ControlError::Closed`] if the shim is gone.
     pub fn report(&self, report: &Report) -> Result<(), ControlError> {
         match report {
-            // Room for the variant's number and the length.
-            Report::Failed(sentence) if sentence.len() > MAX_PACKET - 16 => {
-                let cut = sentence.floor_char_boundary(MAX_PACKET - 16);
-                send(
-                    self.socket.as_fd(),
-                    &Report::Failed(sentence[..cut].to_owned()),
-                )
+            Report::Failed(sentence) => {
+                send(self.socket.as_fd(), &Report::Failed(readable(sentence)))
             }
             report => send(self.socket.as_fd(), report),
         }
     }
 
-    /// Tells the shim and the container's log why the process gives up; the caller exits after it.
+    /// Tells the shim why the process gives up; the caller exits after it. The shim tells the container's log:
+    /// nothing that may wait for a reader stands between the failure and the answer to it.
     pub fn fail(&self, sentence: &str) {
-        say_last_words(sentence);
         if let Err(error) = self.report(&Report::Failed(sentence.to_owned())) {
             log::debug!("could not tell the shim: {error}");
+            say_last_words(sentence);
         }
     }
 
@@ -250,22 +247,11 @@ fn read_whole(file: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// An error and its causes as one line: `could not mount the volume at /data: Permission denied`.
-pub fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        sentence.push_str(": ");
-        sentence.push_str(&error.to_string());
-        cause = error.source();
-    }
-    sentence
-}
-
-/// Writes a line to standard error, the container's log; a log that nobody reads is no error.
+/// Writes a line to standard error, for a process that has no shim to tell; that nobody reads it is no error.
 pub fn say_last_words(line: &str) {
+    let line = format!("{}\n", readable(line));
     // Not `eprintln!`, which panics when the log is closed.
-    if let Err(error) = rustix::io::write(rustix::stdio::stderr(), format!("{line}\n").as_bytes()) {
+    if let Err(error) = rustix::io::write(rustix::stdio::stderr(), line.as_bytes()) {
         log::debug!("could not write to standard error: {error}");
     }
 }

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod programs;
 #[cfg(feature = "planner")]
 pub mod rootfs;
+pub mod sentence;
 #[cfg(feature = "planner")]
 pub mod slim;
 #[cfg(feature = "planner")]

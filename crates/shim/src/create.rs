@@ -20,6 +20,7 @@ use skiff_sandbox::control::{ControlError, Report};
 use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
 use skiff_sandbox::plan::{JoinNamespace, Namespace, Slot};
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
+use skiff_sandbox::sentence::readable;
 use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::time::timeout;
@@ -478,7 +479,8 @@ async fn ready(launched: &Launched) -> Result<(), CreateError> {
     match timeout(READY_PATIENCE, report(launched)).await {
         Err(_) => Err(CreateError::TimedOut),
         Ok(Ok(Report::Ready)) => Ok(()),
-        Ok(Ok(Report::Failed(sentence))) => Err(CreateError::Host(sentence)),
+        // The process makes it so itself; but it has read an image's bytes.
+        Ok(Ok(Report::Failed(sentence))) => Err(CreateError::Host(readable(&sentence))),
         Ok(Ok(Report::Done(_))) => Err(CreateError::Host(
             "it answered as a compile worker does".to_owned(),
         )),

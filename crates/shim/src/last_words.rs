@@ -1,8 +1,8 @@
 //! Why a container was not created, in the container's own log: who looks there first need not know of
 //! containerd's events.
 //!
-//! Called by [`crate::create`] before it answers. A launched process that gives up has written its sentence
-//! itself; what the shim finds before that is written here, as one line on the container's standard error.
+//! Called by [`crate::create`] before it answers, with what the shim has found or a launched process has reported:
+//! one line on the container's standard error.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,8 +14,6 @@ use crate::create::CreateError;
 use crate::status::chain;
 use crate::stdio::{Places, Stdio};
 
-/// Longest line with its end. So much a FIFO takes at once, or not at all (`PIPE_BUF`, pipe(7)).
-const LONGEST: usize = 4096;
 /// How long the answer may wait for a reader of the line: containerd stops reading when it has the answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -35,9 +33,7 @@ pub async fn leave(streams: Option<Stdio>, stderr: &str, error: &CreateError) {
         return;
     };
     let [_, _, log] = &streams.container;
-    if !matches!(error, CreateError::Host(_)) {
-        write(log, &line(error));
-    }
+    write(log, &format!("{}\n", chain(error)));
     if is_fifo(log) {
         let patience = Instant::now() + PATIENCE;
         // Bytes that are in the FIFO; the end that is asked does not matter.
@@ -47,19 +43,6 @@ pub async fn leave(streams: Option<Stdio>, stderr: &str, error: &CreateError) {
             sleep(Duration::from_millis(2)).await;
         }
     }
-}
-
-/// One line, whatever an image put into the names that it quotes.
-fn line(error: &CreateError) -> String {
-    let sentence = chain(error);
-    let words: Vec<&str> = sentence
-        .split(char::is_control)
-        .filter(|part| !part.is_empty())
-        .collect();
-    let mut line = words.join(" ");
-    line.truncate(line.floor_char_boundary(LONGEST - 1));
-    line.push('\n');
-    line
 }
 
 fn write(log: &OwnedFd, line: &str) {

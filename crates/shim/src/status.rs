@@ -1,11 +1,12 @@
 //! Why a call of the Task service is answered with an error, and the code that containerd then sees.
 
 use std::error::Error;
-use std::fmt::Write as _;
 
 use ttrpc::Code;
 
 use crate::create::CreateError;
+
+pub use skiff_sandbox::sentence::chain;
 
 /// A call that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -99,17 +100,6 @@ impl From<TaskError> for ttrpc::Error {
     fn from(error: TaskError) -> Self {
         Self::RpcStatus(ttrpc::get_status(error.code(), chain(&error)))
     }
-}
-
-/// An error and its causes, joined to one sentence. The one place where causes are printed.
-pub fn chain(error: &dyn Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(sentence, ": {error}").unwrap_or_default();
-        cause = error.source();
-    }
-    sentence
 }
 
 #[cfg(test)]

@@ -28,10 +28,16 @@ fn main() -> Result<ExitCode, Failure> {
             ))?;
             return Ok(ExitCode::FAILURE);
         }
+        // As a host whose guest's names are made for a log, and for a pipe that nobody reads.
+        Some("fail-at-length") => {
+            let name = format!("\x1b[31mred\nlevel=fatal {}", "x".repeat(100_000));
+            control.fail(&format!("the guest exports {name}"));
+            return Ok(ExitCode::FAILURE);
+        }
         _ => {}
     }
     if let Err(error) = execute(&plan) {
-        control.report(&Report::Failed(skiff_sandbox::control::sentence(&error)))?;
+        control.report(&Report::Failed(skiff_sandbox::sentence::chain(&error)))?;
         return Ok(ExitCode::FAILURE);
     }
     let record = File::from(adopt_slot(guest.exit_record)?);

@@ -36,8 +36,9 @@ pub(crate) fn compile(input: &Input<'_>, threads: u16, wasi_p3: bool) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use skiff_sandbox::sentence::chain;
+
     use super::*;
-    use crate::failure::chain;
 
     fn compiled(text: &str) -> Result<Vec<u8>, String> {
         let input = crate::input::parse(text.as_bytes()).map_err(|failure| chain(&failure))?;

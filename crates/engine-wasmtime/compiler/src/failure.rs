@@ -1,7 +1,6 @@
 //! Why there is no compiled code, as sentences for whoever wrote the module.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
 
 use skiff_engine::module::Refusal;
@@ -62,19 +61,4 @@ pub(crate) enum Failure {
     /// The result.
     #[error("could not encode the result")]
     Encode(#[source] postcard::Error),
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some libraries repeat the cause in their own words.
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            write!(text, ": {words}").expect("writing to a string never fails");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -88,7 +88,7 @@ mod tests {
             rustix::fs::Mode::empty(),
         )
         .unwrap();
-        let sentence = crate::failure::chain(&write(&full, b"abc").unwrap_err());
+        let sentence = skiff_sandbox::sentence::chain(&write(&full, b"abc").unwrap_err());
         assert!(
             sentence.starts_with("could not write 3 bytes of compiled code: No space left"),
             "{sentence}"

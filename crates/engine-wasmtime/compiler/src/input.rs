@@ -47,8 +47,9 @@ fn binary(bytes: &[u8]) -> Result<Option<CodeKind>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use skiff_sandbox::sentence::chain;
+
     use super::*;
-    use crate::failure::chain;
 
     fn refusal(bytes: &[u8]) -> String {
         chain(&parse(bytes).expect_err("these bytes must be refused"))

@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use skiff_engine::order::{CompileOrder, Compiled};
-use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
+use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order, say_last_words};
 use skiff_sandbox::execute::execute;
+use skiff_sandbox::sentence::chain;
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 mod compile;
 mod confine;
@@ -24,25 +25,24 @@ fn main() -> ExitCode {
     let control = match ChildControl::inherited() {
         Ok(control) => control,
         Err(error) => {
-            complain(&format!(
+            say_last_words(&format!(
                 "skiff-compile-wasmtime is started by a Skiff shim, not by hand: {}",
                 chain(&error)
             ));
             return ExitCode::FAILURE;
         }
     };
-    let (report, code) = match work() {
-        Ok(report) => (report, ExitCode::SUCCESS),
+    let report = match work() {
+        Ok(report) => report,
         Err(failure) => {
-            let sentence = chain(&failure);
-            complain(&sentence);
-            (Report::Failed(sentence), ExitCode::FAILURE)
+            control.fail(&chain(&failure));
+            return ExitCode::FAILURE;
         }
     };
     match control.report(&report) {
-        Ok(()) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&chain(&error));
+            say_last_words(&chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -70,10 +70,4 @@ fn work() -> Result<Report, Failure> {
     Ok(Report::Done(
         postcard::to_stdvec(&compiled).map_err(Failure::Encode)?,
     ))
-}
-
-/// For the shim's log.
-fn complain(message: &str) {
-    // The report carries the same sentence; there is no third place.
-    rustix::io::write(rustix::stdio::stderr(), format!("{message}\n").as_bytes()).ok();
 }

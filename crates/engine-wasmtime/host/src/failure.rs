@@ -1,7 +1,6 @@
-//! What can go wrong before the guest runs, and the one place that turns it into a sentence.
+//! What can go wrong before the guest runs.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io;
 
 use skiff_sandbox::control::{ControlError, OrderError};
@@ -58,19 +57,4 @@ pub(crate) enum Failure {
     /// The filters.
     #[error(transparent)]
     Confine(#[from] ConfineError),
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Some libraries repeat the cause in their own words.
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            write!(text, ": {words}").expect("writing to a string never fails");
-        }
-        cause = error.source();
-    }
-    text
 }

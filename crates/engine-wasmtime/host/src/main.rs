@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use skiff_engine::order::{Guest, HostOrder};
 use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
+use skiff_sandbox::sentence::chain;
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::link::Linked;
 use crate::run::Stdio;
 
@@ -46,10 +47,7 @@ fn main() -> ExitCode {
     let container = match become_container() {
         Ok(container) => container,
         Err(failure) => {
-            let sentence = chain(&failure);
-            stdio.complain(&sentence);
-            // If the shim is gone, there is nobody left to tell.
-            drop(control.report(&Report::Failed(sentence)));
+            control.fail(&chain(&failure));
             return NOT_CREATED.into();
         }
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use skiff_engine::exit::TRAP;
 use skiff_engine::order::Guest;
+use skiff_sandbox::sentence::chain;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Accessor, ResourceTable, Val as ComponentVal};
 use wasmtime::{Engine, Store, Trap, Val, WasmBacktrace};
@@ -11,7 +12,6 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p3::bindings::CommandPre;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
-use crate::failure::chain;
 use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, State};
 use crate::resolver::Resolver;
 use crate::stdio::{Input, Output};

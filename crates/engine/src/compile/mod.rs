@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
 use skiff_sandbox::programs::Programs;
+use skiff_sandbox::sentence::chain;
 
 use crate::order::CodeKind;
 
@@ -320,16 +321,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
                 .ok_or_else(|| io::Error::other("the work is gone"))
         }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

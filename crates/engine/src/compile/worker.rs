@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
 use skiff_sandbox::cgroup::{Cgroup, CgroupPlan, Check, Layout, Setting};
 use skiff_sandbox::control::Report;
 use skiff_sandbox::launch::{Launch, Launched, launch};
 use skiff_sandbox::plan::{
     Capabilities, Identity, Namespace, NewNamespaces, Plan, Propagation, Rlimit, Root, Slot,
 };
+use skiff_sandbox::sentence::readable;
 use skiff_sandbox::sys::mount::{self, attribute};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::io::unix::AsyncFd;
@@ -155,8 +157,10 @@ impl Worker {
             .map_err(failed("make an empty file system for the compiler"))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("open /dev/null"))?;
-        let (stderr, stderr_theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(failed("make a pipe"))?;
+        // Nobody reads it before the end: a worker whose words fill it must not wait for room.
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (stderr, stderr_theirs) =
+            rustix::pipe::pipe_with(flags).map_err(failed("make a pipe"))?;
 
         let new = [
             Namespace::Pid,
@@ -331,27 +335,14 @@ fn plan(settings: &Settings, new: NewNamespaces, tasks: usize) -> Plan {
     }
 }
 
-/// A worker's sentence as one line that a terminal can be given: the worker has read hostile bytes.
-fn readable(sentence: &str) -> String {
-    let cut = &sentence[..sentence.floor_char_boundary(4096)];
-    let lines: Vec<&str> = cut
-        .split(char::is_control)
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join(" ")
-}
-
 /// What the pipe holds, without waiting: a process that outlived the worker could keep it open.
 fn read_stderr(pipe: &OwnedFd) -> String {
     let mut bytes = vec![0; STDERR];
     let mut length = 0;
-    if rustix::io::ioctl_fionbio(pipe, true).is_ok() {
-        while length < bytes.len() {
-            match rustix::io::read(pipe, &mut bytes[length..]) {
-                Ok(count) if count > 0 => length += count,
-                _ => break,
-            }
+    while length < bytes.len() {
+        match rustix::io::read(pipe, &mut bytes[length..]) {
+            Ok(count) if count > 0 => length += count,
+            _ => break,
         }
     }
     readable(&String::from_utf8_lossy(&bytes[..length]))

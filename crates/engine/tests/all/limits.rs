@@ -13,6 +13,27 @@ fn a_worker_that_fails_is_quoted() {
     assert_eq!(fixture.entries(), 0);
 }
 
+/// Its words neither hold it up, which would take a compile slot for as long as a compilation may take, nor
+/// reach a log as they are.
+#[test]
+fn a_worker_that_says_too_much_is_cut_short() {
+    let fixture = Fixture::with(|settings| settings.time = Duration::from_secs(30));
+    let begin = Instant::now();
+    let error = fixture.error(&text("shout"));
+    assert!(
+        begin.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(
+        error.starts_with(
+            "could not compile module /app.wasm: \\u{1b}[31mmany words \\u{1b}[31mmany"
+        ),
+        "{error}"
+    );
+    assert!(error.len() < 4200 && error.ends_with('…'), "{error}");
+}
+
 #[test]
 fn a_worker_that_dies_is_said_to_have() {
     let fixture = Fixture::new();

@@ -18,11 +18,7 @@ fn main() -> Result<(), Failure> {
     let control = ChildControl::inherited()?;
     let order: CompileOrder = read_order()?;
     if let Err(error) = execute(&order.plan) {
-        let mut sentence = error.to_string();
-        if let Some(cause) = std::error::Error::source(&error) {
-            sentence = format!("{sentence}: {cause}");
-        }
-        control.report(&Report::Failed(sentence))?;
+        control.report(&Report::Failed(skiff_sandbox::sentence::chain(&error)))?;
         return Ok(());
     }
     let mut input = Vec::new();
@@ -59,6 +55,13 @@ fn main() -> Result<(), Failure> {
         "panic" => return Err("a panic, so to say, with\nlines and \u{1b}[31mcolours".into()),
         "fail" => {
             control.report(&Report::Failed(what[1..].join(" ")))?;
+            return Ok(());
+        }
+        // More than a pipe holds, and on the socket more than anybody would read.
+        "shout" => {
+            let words = "\u{1b}[31mmany words\n".repeat(100_000);
+            std::io::stderr().write_all(words.as_bytes()).ok();
+            control.report(&Report::Failed(words))?;
             return Ok(());
         }
         "garbage" => {

@@ -33,6 +33,21 @@ fn by_the_host() {
     );
 }
 
+/// What a hostile image is made of does not reach a log as it is, nor does it hold up the answer: nobody reads the
+/// container's.
+#[test]
+fn at_length_and_in_colours() {
+    let started = std::time::Instant::now();
+    let (_, sentence) = refused(&Spec::guest("c", "fail-at-length"), |_| {});
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    let expected = "could not create container c: the guest exports \\u{1b}[31mred level=fatal xxx";
+    assert!(sentence.starts_with(expected), "{sentence}");
+    assert!(
+        sentence.len() < 4200 && sentence.ends_with('…'),
+        "{sentence}"
+    );
+}
+
 #[test]
 fn a_host_that_dies() {
     let (_, sentence) = refused(&Spec::guest("c", "die 3"), |_| {});

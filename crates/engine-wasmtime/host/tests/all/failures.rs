@@ -79,6 +79,30 @@ fn a_missing_function_is_named_with_what_there_is() {
 }
 
 #[test]
+fn names_of_a_guest_are_made_for_a_log() {
+    let name = format!("\\1b[31mred\\0alevel=fatal {}", "x".repeat(100_000));
+    let sentence = refusal(Container::new(&format!(
+        r#"(module (func (export "{name}")))"#
+    )));
+    assert!(sentence.contains("\\u{1b}[31mred level=fatal"), "{sentence}");
+    assert!(sentence.len() < 4200 && sentence.ends_with('…'), "{sentence}");
+}
+
+/// Text of one line is quoted whole by what reads it: more than the pipe of the worker's words holds.
+#[test]
+fn the_worker_is_done_with_a_long_line() {
+    let started = std::time::Instant::now();
+    let sentence = compile("(".repeat(2_000_000).as_bytes(), false).unwrap_err();
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    assert!(
+        sentence.starts_with("this is not valid WebAssembly text: "),
+        "{}",
+        &sentence[..100]
+    );
+    assert!(sentence.len() < 4200, "{}", sentence.len());
+}
+
+#[test]
 fn the_worker_refuses_what_is_no_module() {
     let cases: [(&[u8], &str); 5] = [
         (b"", "empty"),

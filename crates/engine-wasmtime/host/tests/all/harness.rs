@@ -99,6 +99,8 @@ pub(crate) fn compile(module: &[u8], wasi_p3: bool) -> Result<(OwnedFd, CodeKind
         .write(true)
         .open("/dev/null")
         .unwrap();
+    // Nobody reads what it says besides its report, as long as it lives.
+    let (_unread, words) = rustix::pipe::pipe().unwrap();
     let program = open(worker());
     let launched = launch(&Launch {
         program: program.as_fd(),
@@ -107,7 +109,7 @@ pub(crate) fn compile(module: &[u8], wasi_p3: bool) -> Result<(OwnedFd, CodeKind
         new: NewNamespaces::NONE.with(Namespace::Pid),
         pid_namespace: None,
         unified_cgroup: None,
-        stdio: [null.as_fd(); 3],
+        stdio: [null.as_fd(), null.as_fd(), words.as_fd()],
         order: &postcard::to_stdvec(&order).unwrap(),
         slots: &[input.as_fd(), output.as_fd()],
     })
@@ -363,11 +365,7 @@ impl Container {
             Ok(Report::Failed(sentence)) => {
                 let outcome = created.wait();
                 assert_eq!(outcome.status, ExitStatus::Code(1));
-                assert_eq!(
-                    outcome.stderr.trim_end(),
-                    sentence,
-                    "the log has the same sentence"
-                );
+                assert_eq!(outcome.stderr, "", "it is the shim that tells the log");
                 Err(sentence)
             }
             other => panic!("{other:?}: {:?}", created.wait()),
