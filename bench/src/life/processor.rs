@@ -28,9 +28,12 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
         .iter()
         .map(|runtime| (*runtime, Vec::new()))
         .collect();
+    let mut drivers = Vec::new();
     for _ in 0..if settings.quick { 3 } else { 20 } {
         for (runtime, times) in &mut series {
-            times.push(block(stage, &meter, *runtime)?);
+            let (time, driver) = block(stage, &meter, *runtime)?;
+            times.push(time);
+            drivers.push(driver);
         }
     }
     let time = |wanted: Runtime| {
@@ -58,14 +61,16 @@ pub(crate) fn measure(settings: &Settings) -> Result<Outcome> {
         .collect();
     outcome.notes.push(format!(
         "Processor time of a cgroup around the bench, its containerd, the shims and the containers, without the \
-         driver's own (getrusage); a sample is the mean of a block of {BLOCK} lives. What the kernel does later in \
-         its own threads is in nobody's figure."
+         driver's own (getrusage: {:.2} ms a life, by the median of all); a sample is the mean of a block of {BLOCK} \
+         lives. What the kernel does later in its own threads is in nobody's figure.",
+        median(&drivers)
     ));
     Ok(outcome)
 }
 
-/// The mean of a block, in milliseconds. Bundles are made before and removed after.
-fn block(stage: &Stage, meter: &Meter, runtime: Runtime) -> Result<f64> {
+/// The means of a block, in milliseconds: of all but the driver, and of the driver. Bundles are made before and
+/// removed after.
+fn block(stage: &Stage, meter: &Meter, runtime: Runtime) -> Result<(f64, f64)> {
     let bundles = (0..BLOCK)
         .map(|_| Bundle::new(stage, runtime, Program::Hello))
         .collect::<Result<Vec<_>>>()?;
@@ -73,7 +78,9 @@ fn block(stage: &Stage, meter: &Meter, runtime: Runtime) -> Result<f64> {
     for bundle in &bundles {
         shim::live(stage, runtime, bundle).with_context(|| runtime.name())?;
     }
-    Ok((meter.read()? - before) * 1e3 / precise(BLOCK))
+    let after = meter.read()?;
+    let mean = |before: f64, after: f64| (after - before) * 1e3 / precise(BLOCK);
+    Ok((mean(before.0, after.0), mean(before.1, after.1)))
 }
 
 /// Reads the processor time of the bench's cgroup.
@@ -93,8 +100,8 @@ impl Meter {
         })
     }
 
-    /// Seconds of all but this process.
-    fn read(&self) -> Result<f64> {
+    /// Seconds of all but this process, and of this process.
+    fn read(&self) -> Result<(f64, f64)> {
         let text = fs::read_to_string(&self.file)
             .with_context(|| format!("could not read {}", self.file.display()))?;
         let all = if self.unified {
@@ -107,8 +114,9 @@ impl Meter {
         };
         let own = getrusage(UsageWho::RUSAGE_SELF)?;
         let own = own.user_time().num_microseconds() + own.system_time().num_microseconds();
-        Ok(all
-            - f64::from(u32::try_from(own).context("the bench ran for an hour of processor time")?)
-                / 1e6)
+        let own =
+            f64::from(u32::try_from(own).context("the bench ran for an hour of processor time")?)
+                / 1e6;
+        Ok((all - own, own))
     }
 }

@@ -51,7 +51,8 @@ fn write(page: &mut String, run: &Run) -> std::fmt::Result {
     page.write_str(
         "\n## How\n\n\
          * All runs in a mount namespace and a process namespace of the bench's own. State of containerd, shims and\n\
-         runc lies on a tmpfs, as on a node. Nothing is left, however a run ends.\n\
+         runc lies on a tmpfs, as on a node, and all are in a cgroup, as containerd's service is on one. Nothing is\n\
+         left, however a run ends.\n\
          * Without a containerd between (life, four at a time, pods, ...), the bench is what containerd 2.4 is to\n\
          its shims: it makes bundle, snapshot and FIFOs, reads output and logs, takes events, and makes the same\n\
          calls in the same order on one ttrpc connection. None of what it makes beforehand is in a figure. A\n\
