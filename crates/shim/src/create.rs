@@ -197,6 +197,7 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
     if let Err(error) = &made {
         last_words::leave(streams, &request.stderr, error).await;
     }
+    pod.created.notify_one();
     let task = Arc::new(made.map_err(failed)?);
     // Nothing waits from here to the end: the event of the creation comes before that of the exit.
     reservation.fill(Arc::clone(&task));

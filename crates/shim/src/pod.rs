@@ -46,6 +46,8 @@ pub struct Pod {
     pub events: Events,
     tasks: Mutex<Tasks>,
     quit: Notify,
+    /// Told when a container was created, or not.
+    pub created: Notify,
     facts: OnceLock<Facts>,
     programs: OnceLock<Programs>,
     compiler: OnceLock<Compiler>,
@@ -91,6 +93,7 @@ impl Pod {
             events,
             tasks: Mutex::default(),
             quit: Notify::new(),
+            created: Notify::new(),
             facts: OnceLock::new(),
             programs: OnceLock::new(),
             compiler: OnceLock::new(),

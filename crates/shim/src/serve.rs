@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use ttrpc::r#async::Server;
 
@@ -20,6 +19,7 @@ use crate::pod::Pod;
 use crate::service::services;
 use crate::socket::{self, Identity};
 use crate::start::Daemon;
+use crate::sys;
 
 /// How long the events of a pod that has ended may take to reach containerd.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -28,6 +28,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// A shim without containers that nobody is connected to ends after so long: containerd died between
 /// `start` and `Create`, or between `Delete` and `Shutdown`.
 const LONELY: Duration = Duration::from_secs(12);
+
+/// Nothing was created for so long: nothing will be soon.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The daemon could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,8 @@ pub fn serve(daemon: Daemon, flags: &Flags, engine: &str) -> Result<(), ServeErr
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // The default is room for 1,024, 12 KiB in every shim of the node.
+        .max_io_events_per_tick(64)
         .build()
         .map_err(|error| ServeError::Io("make the event loop", error))?;
     let served = runtime.block_on(serve_pod(daemon, &flags.namespace, engine, identity));
@@ -90,7 +95,10 @@ async fn serve_pod(
         events,
     ));
 
-    ignore_terminating_signals();
+    // Whoever stops the machine stops the pods first. A shim that a signal ended would take its containers with it.
+    if let Err(error) = sys::ignore_terminating_signals() {
+        log::warn!("could not ignore SIGTERM and SIGINT: {error}");
+    }
     let open = Open::default();
     let uid = rustix::process::geteuid().as_raw();
     let mut server = Server::new()
@@ -101,6 +109,7 @@ async fn serve_pod(
     tokio::spawn(async move { sender.events.run().await });
     log::debug!("serving on {}", path.display());
     pod.prepare();
+    tokio::spawn(give_back(Arc::clone(&pod)));
 
     let lonely = tokio::spawn(watch_loneliness(Arc::clone(&pod), open.clone()));
     pod.quit().await;
@@ -118,21 +127,13 @@ async fn serve_pod(
     Ok(())
 }
 
-/// Whoever stops the machine stops the pods first. A shim that a signal ended would take its containers
-/// with it.
-fn ignore_terminating_signals() {
-    for (kind, name) in [
-        (SignalKind::terminate(), "SIGTERM"),
-        (SignalKind::interrupt(), "SIGINT"),
-    ] {
-        match signal(kind) {
-            Ok(mut signals) => drop(tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    log::info!("{name} is ignored: the shim ends with its last container");
-                }
-            })),
-            Err(error) => log::warn!("could not ignore {name}: {error}"),
-        }
+/// Gives back the memory that the creation of containers took, when nothing was created for a while: a shim lives as
+/// long as its pod, and there are hundreds on a node.
+async fn give_back(pod: Arc<Pod>) {
+    loop {
+        pod.created.notified().await;
+        while timeout(QUIET, pod.created.notified()).await.is_ok() {}
+        sys::give_back_memory();
     }
 }
 

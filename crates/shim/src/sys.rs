@@ -1,4 +1,5 @@
-//! What takes unsafe code: the making of the daemon, and watching a descriptor in the event loop.
+//! What takes unsafe code: the making of the daemon, its signals and memory, and watching a descriptor in the event
+//! loop.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -35,5 +36,47 @@ pub(crate) fn fork() -> io::Result<Fork> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         _ => Ok(Fork::Parent),
+    }
+}
+
+/// What is said of SIGTERM and SIGINT, in the form of the log.
+const IGNORED: &[u8] = b"level=info msg=\"a signal to end is ignored: the shim ends with its last container\" runtime=skiff\n";
+
+extern "C" fn say_that_it_is_ignored(_signal: libc::c_int) {
+    // SAFETY: no preconditions; the pointer is valid for the life of the thread.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above. Whoever was interrupted finds its `errno` as it was.
+    let before = unsafe { *errno };
+    // SAFETY: write(2) may be called in a signal handler; the bytes are a constant.
+    unsafe { libc::write(2, IGNORED.as_ptr().cast(), IGNORED.len()) };
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
+/// Lets SIGTERM and SIGINT do nothing but leave a line in the log. Not SIG_IGN, which containers would inherit.
+///
+/// # Errors
+/// None are expected.
+pub(crate) fn ignore_terminating_signals() -> io::Result<()> {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: all bytes zero are a valid `sigaction`: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = say_that_it_is_ignored as *const () as usize;
+        // Calls that wait go on waiting.
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the action is initialised, and its handler calls nothing but write(2).
+        if unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Gives memory that is free back to the kernel: the C library keeps it otherwise.
+pub(crate) fn give_back_memory() {
+    // SAFETY: no preconditions; what is in use is not touched.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

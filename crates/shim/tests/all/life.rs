@@ -226,6 +226,36 @@ fn a_pods_containers_share_a_shim() {
 }
 
 #[test]
+fn signals_that_end_others_do_not_end_a_shim() {
+    let containerd = Containerd::new();
+    containerd.make(&Spec::guest("c", "wait"));
+    let shim = containerd.shim("c");
+    let pid = shim.create(&containerd.request("c")).unwrap();
+    for signal in [15, 2] {
+        crate::harness::kill(shim.pid(), signal);
+    }
+    shim.start("c").unwrap();
+    eventually(
+        || containerd.log("c").contains("a signal to end is ignored"),
+        || containerd.log("c"),
+    );
+    // What the shim does with them is not inherited by containers.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    let both = 1 << (15 - 1) | 1 << (2 - 1);
+    for name in ["SigIgn:", "SigCgt:", "SigBlk:"] {
+        assert_eq!(mask(name) & both, 0, "{name}");
+    }
+    shim.kill("c", 9, false).unwrap();
+    assert_eq!(shim.wait("c").unwrap().exit_status, 137);
+    shim.delete("c").unwrap();
+    shim.shutdown();
+}
+
+#[test]
 fn both_names_of_the_service_are_served() {
     let containerd = Containerd::new();
     containerd.make(&Spec::guest("c", "run"));
