@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod containerd;
 pub mod cri;
 pub mod kernel;
+pub mod mounts;
 pub mod privileges;
 mod probe;
 pub mod shims;
@@ -117,6 +118,8 @@ pub fn examine(subject: &Subject) -> Vec<Finding> {
     if let Some(shims) = &shims {
         findings.extend(shims::judge(shims));
     }
+    let run = mounts::run_directory(containerd.process());
+    findings.extend(mounts::judge(&mounts::gather(&run)));
     findings.extend(cache::judge(&cache));
     if privileges::may_mount() {
         findings
