@@ -365,6 +365,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // The one thing that outlives shims, on a machine with many mounts.
+        for mount in ["run/mounts/namespace", "run/mounts"] {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(self.directory.join(mount), flags).ok();
+        }
         // After a panic the containers of the test are still there, and no news.
         if !std::thread::panicking() {
             let left = self.probe.settle(&self.before);
