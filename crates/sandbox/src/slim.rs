@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::plan::Propagation;
+use crate::plan::{Namespace, Propagation};
 use crate::sys::{mount, namespace, process};
 
 /// From so many mounts of the node on, the slim namespace is made. Below, copying costs less than half a millisecond.
@@ -103,8 +103,8 @@ fn open(run: &Path) -> Result<Option<OwnedFd>, SlimError> {
         Err(error) => return Err(failed(format!("open {}", path.display()))(error)),
     };
     // The plain file, after a restart of the node or [`remove`].
-    let is_namespace =
-        namespace::is_of_mounts(opened.as_fd()).map_err(failed("look at the slim namespace"))?;
+    let is_namespace = namespace::is(opened.as_fd(), Namespace::Mount)
+        .map_err(failed("look at the slim namespace"))?;
     Ok(is_namespace.then_some(opened))
 }
 

@@ -448,15 +448,7 @@ fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
     let argv: [&CStr; 2] = [&name, &id];
     let pid_namespace = start
         .pid_namespace
-        .map(|path| {
-            fs::File::open(path).map(OwnedFd::from).map_err(|source| {
-                CreateError::Gather(GatherError::Namespace {
-                    kind: "pid".to_owned(),
-                    path: path.to_owned(),
-                    source,
-                })
-            })
-        })
+        .map(|path| spec::open_namespace(Namespace::Pid, path).map_err(CreateError::Gather))
         .transpose()?;
     let unified = start.cgroup.unified().map_err(CreateError::Cgroup)?;
     let [stdin, stdout, stderr] = &start.stdio.container;

@@ -95,7 +95,7 @@ fn attach_one(root: BorrowedFd<'_>, attach: &Attach, is_guest: bool) -> Result<(
         }))?;
     if path::is_directory(place.as_fd()).map_err(ExecuteError::step(step))? != attach.directory {
         let there = if attach.directory {
-            "not a directory"
+            "no directory"
         } else {
             "a directory"
         };

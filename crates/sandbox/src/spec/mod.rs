@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 pub use facts::{Facts, FactsError};
-pub use gather::{GatherError, gather};
+pub use gather::{GatherError, gather, open_namespace};
 use oci_spec::runtime::Spec;
 pub use refusal::Refusal;
 

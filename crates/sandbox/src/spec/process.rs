@@ -7,6 +7,9 @@ use oci_spec::runtime::{Capability, PosixRlimitType, Process};
 use super::{Facts, Refusal, Role};
 use crate::plan::{Capabilities, Identity, Plan, Rlimit};
 
+/// Supplementary groups of a process: `NGROUPS_MAX` of `linux/limits.h`.
+const LARGEST_GROUPS: usize = 65536;
+
 /// Fills in what `process` says.
 pub(super) fn process(
     process: &Process,
@@ -14,7 +17,18 @@ pub(super) fn process(
     facts: &Facts,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
+    strings("process.args", process.args().as_deref())?;
+    strings("process.env", process.env().as_deref())?;
     let user = process.user();
+    if let Some(groups) = user.additional_gids()
+        && groups.len() > LARGEST_GROUPS
+    {
+        let reason = format!(
+            "are {} groups, but the kernel takes {LARGEST_GROUPS} at most",
+            groups.len()
+        );
+        return Err(Refusal::new("process.user.additionalGids", reason));
+    }
     plan.identity = Identity {
         uid: user.uid(),
         gid: user.gid(),
@@ -31,6 +45,18 @@ pub(super) fn process(
     plan.apparmor_profile = apparmor_profile(process, facts)?;
     plan.no_new_privileges = process.no_new_privileges().unwrap_or(false);
     Ok(())
+}
+
+/// A guest takes these as C strings, which end at the first NUL byte: it would see another value.
+fn strings(field: &str, strings: Option<&[String]>) -> Result<(), Refusal> {
+    let mut strings = strings.unwrap_or_default().iter().enumerate();
+    match strings.find(|(_, string)| string.contains('\0')) {
+        None => Ok(()),
+        Some((index, _)) => Err(Refusal::new(
+            format!("{field}[{index}]"),
+            "has a NUL byte in it",
+        )),
+    }
 }
 
 /// `unconfined` is what the shim is, and so the container.

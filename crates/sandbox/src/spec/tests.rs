@@ -593,6 +593,21 @@ fn what_is_refused_is_named() {
             "process.cwd is \"data\", which is not an absolute path",
         ),
         (
+            "/process/args",
+            json!(["/app.wasm", "a\0b"]),
+            "process.args[1] has a NUL byte in it",
+        ),
+        (
+            "/process/env",
+            json!(["A=b\0c"]),
+            "process.env[0] has a NUL byte in it",
+        ),
+        (
+            "/process/user/additionalGids",
+            json!((0..65537).collect::<Vec<_>>()),
+            "process.user.additionalGids are 65537 groups, but",
+        ),
+        (
             "/process/oomScoreAdj",
             json!(1001),
             "process.oomScoreAdj is 1001",

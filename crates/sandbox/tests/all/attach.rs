@@ -135,7 +135,9 @@ fn a_file_and_a_directory_do_not_fit() {
         .bind(&image.outside(), "/etc/name")
         .refusal();
     assert!(
-        sentence.contains("a directory cannot be mounted at /etc/name"),
+        sentence.contains(
+            "a directory cannot be mounted at /etc/name: the image has no directory at this path"
+        ),
         "{sentence}"
     );
     let sentence = Case::new(&image, &["wait"])

@@ -228,7 +228,7 @@ fn failures_name_the_mount_and_what_the_kernel_said() {
         Path::new("/"),
     )
     .unwrap_err();
-    println!("{}", skiff_sandbox::control::sentence(&error));
+    println!("{}", skiff_sandbox::sentence::chain(&error));
     assert!(error.to_string().contains("lowerdir=/not/there"), "{error}");
     let error = mount_root(
         &[mount("bind", "/not/there", &["bind"])],

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::{Bind, Blueprint, Source, Tmpfs};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::plan::Namespace;
-use crate::sys::{mount, path};
+use crate::sys::{mount, namespace, path};
 
 /// Something that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,14 @@ pub enum GatherError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Something else than a namespace, or one of another kind.
+    #[error("{} is not a {kind} namespace", path.display())]
+    NotNamespace {
+        /// `network`.
+        kind: String,
+        /// What the spec names.
+        path: PathBuf,
     },
     /// The cgroup.
     #[error("could not open the container's cgroup")]
@@ -260,16 +268,31 @@ fn mode_of(root: BorrowedFd<'_>, destination: &str) -> Option<u32> {
         .map(|stat| stat.st_mode & 0o7777)
 }
 
-/// The kernel checks that it is a namespace, and of which kind, when it is entered.
-fn open_namespace(kind: Namespace, path: &Path) -> Result<OwnedFd, GatherError> {
+/// Opens a namespace of others.
+///
+/// # Errors
+/// It is not there, or is something else.
+pub fn open_namespace(kind: Namespace, path: &Path) -> Result<OwnedFd, GatherError> {
     // Not a path of the image: /proc/<pid>/ns/net and /run/netns/<name> are links or files of the node.
     // O_NONBLOCK: a FIFO in its place must not hold the shim up.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| GatherError::Namespace {
-        kind: format!("{kind:?}").to_lowercase(),
+    let name = || format!("{kind:?}").to_lowercase();
+    let failed = |source: io::Error| GatherError::Namespace {
+        kind: name(),
         path: path.to_owned(),
-        source: error.into(),
-    })
+        source,
+    };
+    let opened =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    // The kernel checks it once more when it is entered, but the process there does not know the path.
+    if namespace::is(opened.as_fd(), kind).map_err(failed)? {
+        Ok(opened)
+    } else {
+        Err(GatherError::NotNamespace {
+            kind: name(),
+            path: path.to_owned(),
+        })
+    }
 }
 
 #[cfg(test)]

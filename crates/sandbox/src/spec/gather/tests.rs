@@ -233,6 +233,34 @@ fn a_namespace_that_is_gone_is_named() {
     );
 }
 
+#[test]
+fn a_file_that_is_no_such_namespace_is_named() {
+    for path in ["/proc/self/ns/uts", "/etc/passwd", "/dev/null"] {
+        let error = open_namespace(Namespace::Network, Path::new(path)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{path} is not a network namespace")
+        );
+    }
+    for (kind, file) in [
+        (Namespace::Cgroup, "cgroup"),
+        (Namespace::Ipc, "ipc"),
+        (Namespace::Mount, "mnt"),
+        (Namespace::Network, "net"),
+        (Namespace::Pid, "pid"),
+        (Namespace::Time, "time"),
+        (Namespace::User, "user"),
+        (Namespace::Uts, "uts"),
+    ] {
+        open_namespace(kind, &Path::new("/proc/self/ns").join(file)).unwrap();
+    }
+    // One that nobody writes to does not hold the shim up.
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR).unwrap();
+    open_namespace(Namespace::Pid, &fifo).unwrap_err();
+}
+
 /// What the blueprint of a limited container says is accepted by this machine's kernel.
 #[test]
 fn limits_of_a_real_spec_are_taken_by_the_kernel() {
