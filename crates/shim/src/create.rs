@@ -61,6 +61,9 @@ pub enum CreateError {
         #[source]
         source: io::Error,
     },
+    /// An id that cannot be a file's name.
+    #[error("its id is {0} bytes long, and 255 are the most that the name of a file can have")]
+    LongId(usize),
     /// A field of the spec that is not supported or makes no sense.
     #[error(transparent)]
     Refused(Refusal),
@@ -126,6 +129,20 @@ pub enum CreateError {
         /// `with code 1`, `by signal 9`.
         how: String,
     },
+    /// The kernel has killed it for its memory.
+    #[error("its process was killed before it was ready: {}", memory(*limit))]
+    Memory {
+        /// The container's own limit, in bytes.
+        limit: Option<i64>,
+    },
+    /// The filter of the spec is in force before it is ready.
+    #[error(
+        "its process ended {how} before it was ready: the profile in linux.seccomp may not allow what the engine needs"
+    )]
+    Profile {
+        /// `by signal 31`.
+        how: String,
+    },
     /// The launched process does not answer.
     #[error("its process was not ready within {} seconds", READY_PATIENCE.as_secs())]
     TimedOut,
@@ -141,7 +158,7 @@ impl CreateError {
     /// The code of the answer: what the caller can change, and what it cannot.
     pub fn code(&self) -> Code {
         match self {
-            Self::Id | Self::Refused(_) | Self::Options(_) | Self::Stdio(_) => {
+            Self::Id | Self::LongId(_) | Self::Refused(_) | Self::Options(_) | Self::Stdio(_) => {
                 Code::INVALID_ARGUMENT
             }
             Self::Module(_) | Self::Compile(_) | Self::Gather(_) | Self::Root(_) => {
@@ -158,6 +175,8 @@ impl CreateError {
             | Self::Launch(_)
             | Self::Host(_)
             | Self::Died { .. }
+            | Self::Memory { .. }
+            | Self::Profile { .. }
             | Self::TimedOut
             | Self::Control(_) => Code::INTERNAL,
         }
@@ -311,7 +330,7 @@ async fn make(
         order: &order,
         slots: &slots,
     })?;
-    ready(process.launched()).await?;
+    ready(process.launched(), &cgroup.cgroup, &spec).await?;
 
     // The container's ends are its own from here on.
     let keepers = streams
@@ -351,7 +370,9 @@ enum Content {
 fn check_id(id: &str) -> Result<(), CreateError> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let starts_well = id.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-    if starts_well && id.len() <= 255 && id.bytes().all(fine) {
+    if id.len() > 255 {
+        Err(CreateError::LongId(id.len()))
+    } else if starts_well && id.bytes().all(fine) {
         Ok(())
     } else {
         Err(CreateError::Id)
@@ -468,7 +489,7 @@ fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
 }
 
 /// Waits until the process says that it is ready.
-async fn ready(launched: &Launched) -> Result<(), CreateError> {
+async fn ready(launched: &Launched, cgroup: &Cgroup, spec: &Spec) -> Result<(), CreateError> {
     match timeout(READY_PATIENCE, report(launched)).await {
         Err(_) => Err(CreateError::TimedOut),
         Ok(Ok(Report::Ready)) => Ok(()),
@@ -477,9 +498,7 @@ async fn ready(launched: &Launched) -> Result<(), CreateError> {
         Ok(Ok(Report::Done(_))) => Err(CreateError::Host(
             "it answered as a compile worker does".to_owned(),
         )),
-        Ok(Err(ControlError::Closed)) => Err(CreateError::Died {
-            how: last_words(launched),
-        }),
+        Ok(Err(ControlError::Closed)) => Err(death(launched, cgroup, spec)),
         Ok(Err(error)) => Err(CreateError::Control(error)),
     }
 }
@@ -498,14 +517,45 @@ async fn report(launched: &Launched) -> Result<Report, ControlError> {
     }
 }
 
-/// How a process ended that has closed its end of the conversation. It may take a moment to be gone.
-fn last_words(launched: &Launched) -> String {
+/// How a process ended that has closed its end of the conversation, and why if that can be known. It may take a
+/// moment to be gone.
+fn death(launched: &Launched, cgroup: &Cgroup, spec: &Spec) -> CreateError {
     let patience = Some(Duration::from_secs(1));
     let ended = process::wait_readable(launched.pidfd.as_fd(), patience).unwrap_or(false);
-    match process::try_wait(launched.pidfd.as_fd()) {
-        Ok(Some(ExitStatus::Code(code))) if ended => format!("with code {code}"),
-        Ok(Some(ExitStatus::Signal(signal))) if ended => format!("by signal {signal}"),
-        _ => "in a way that is not known".to_owned(),
+    let status = process::try_wait(launched.pidfd.as_fd());
+    let status = status.ok().flatten().filter(|_| ended);
+    let how = match status {
+        Some(ExitStatus::Code(code)) => format!("with code {code}"),
+        Some(ExitStatus::Signal(signal)) => format!("by signal {signal}"),
+        None => "in a way that is not known".to_owned(),
+    };
+    let linux = spec.linux().as_ref();
+    // A host handles its signals: it exits with 128 and their number.
+    match status
+        .map(ExitStatus::shell_code)
+        .map(|code| i32::from(code) - 128)
+    {
+        Some(libc::SIGKILL) if cgroup.oom_kills().is_ok_and(|kills| kills > 0) => {
+            let resources = linux.and_then(|linux| linux.resources().as_ref());
+            let memory = resources.and_then(|resources| resources.memory().as_ref());
+            let limit = memory.and_then(|memory| memory.limit());
+            CreateError::Memory {
+                limit: limit.filter(|limit| *limit > 0),
+            }
+        }
+        Some(libc::SIGSYS | libc::SIGSEGV | libc::SIGABRT)
+            if linux.is_some_and(|linux| linux.seccomp().is_some()) =>
+        {
+            CreateError::Profile { how }
+        }
+        _ => CreateError::Died { how },
+    }
+}
+
+fn memory(limit: Option<i64>) -> String {
+    match limit {
+        Some(limit) => format!("its memory limit of {limit} bytes is too small for the engine"),
+        None => "its pod or the node has no memory left for it".to_owned(),
     }
 }
 
@@ -518,19 +568,13 @@ mod tests {
         for id in ["a", "0123456789abcdef", "my-pod_1.2"] {
             check_id(id).unwrap();
         }
-        for id in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "-a",
-            ".a",
-            "a b",
-            "a\n",
-            "ü",
-            &"a".repeat(256),
-        ] {
-            check_id(id).unwrap_err();
+        for id in ["", ".", "..", "a/b", "-a", ".a", "a b", "a\n", "ü"] {
+            assert!(matches!(check_id(id), Err(CreateError::Id)), "{id}");
         }
+        check_id(&"a".repeat(255)).unwrap();
+        assert!(matches!(
+            check_id(&"a".repeat(256)),
+            Err(CreateError::LongId(256))
+        ));
     }
 }

@@ -105,6 +105,8 @@ pub(crate) struct Spec {
     pub(crate) pod: Option<String>,
     /// More of the spec: text that goes into its top level.
     pub(crate) more: String,
+    /// The same for its `linux`.
+    pub(crate) linux: &'static str,
     /// What the fake compile worker is to do.
     pub(crate) compile: &'static str,
 }
@@ -117,6 +119,7 @@ impl Spec {
             words,
             pod: None,
             more: String::new(),
+            linux: "",
             compile: "code",
         }
     }
@@ -204,11 +207,12 @@ impl Containerd {
             r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
             "process":{{"user":{{"uid":0,"gid":0}},"args":{},"env":["A=b"],"cwd":"/"}},
             "annotations":{{{}}},{}
-            "linux":{{"cgroupsPath":"/{}/{}","namespaces":[
+            "linux":{{{}"cgroupsPath":"/{}/{}","namespaces":[
               {{"type":"pid"}},{{"type":"ipc"}},{{"type":"uts"}},{{"type":"mount"}},{{"type":"network"}}]}}}}"#,
             serde_json::to_string(&args).unwrap(),
             annotations.join(","),
             spec.more,
+            spec.linux,
             self.cgroup,
             spec.id,
         );

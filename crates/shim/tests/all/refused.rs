@@ -58,6 +58,42 @@ fn a_host_that_dies() {
 }
 
 #[test]
+fn a_host_that_has_no_memory() {
+    let (_, sentence) = refused(
+        &Spec {
+            linux: r#""resources":{"memory":{"limit":4096}},"#,
+            ..Spec::guest("c", "run")
+        },
+        |_| {},
+    );
+    assert_eq!(
+        sentence,
+        "could not create container c: its process was killed before it was ready: its memory limit of 4096 bytes is \
+         too small for the engine"
+    );
+}
+
+#[test]
+fn a_host_that_its_profile_ends() {
+    for code in [128 + 11, 128 + 31] {
+        let (_, sentence) = refused(
+            &Spec {
+                linux: r#""seccomp":{"defaultAction":"SCMP_ACT_ALLOW"},"#,
+                ..Spec::guest("c", &format!("die {code}"))
+            },
+            |_| {},
+        );
+        assert_eq!(
+            sentence,
+            format!(
+                "could not create container c: its process ended with code {code} before it was ready: the profile in \
+                 linux.seccomp may not allow what the engine needs"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_field_that_is_not_supported() {
     let hooks = r#""hooks":{"prestart":[{"path":"/bin/true"}]},"#.to_owned();
     let (code, sentence) = refused(
