@@ -43,6 +43,12 @@ pub enum SocketError {
         /// Who serves it.
         uid: u32,
     },
+    /// Others could put a socket of theirs in the place of ours.
+    #[error("{} is not a directory that only its owner can change, and that this user owns: remove it", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The place is taken by something else.
     #[error("{} is not a socket: remove it", path.display())]
     NotASocket {
@@ -105,11 +111,24 @@ fn path_below(
             .join("s")
     };
     let path = directory.map_or_else(beside, Path::to_owned).join(&name);
-    if path.as_os_str().len() <= LONGEST_PATH && path.is_absolute() {
+    let fits = path.as_os_str().len() <= LONGEST_PATH && path.is_absolute();
+    if fits && path.parent().is_some_and(is_private) {
         return path;
     }
     // The name alone tells sockets apart, also of two containerds.
     run.join("s").join(name)
+}
+
+/// Whether nobody else can put a socket there, or something in the place of ours. What is missing is made so.
+fn is_private(directory: &Path) -> bool {
+    match fs::metadata(directory) {
+        Ok(metadata) => {
+            metadata.is_dir()
+                && metadata.uid() == rustix::process::geteuid().as_raw()
+                && metadata.mode() & 0o022 == 0
+        }
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// 128 bits, so that the name leaves room for long directories.
@@ -138,6 +157,11 @@ pub fn claim(path: &Path) -> Result<Claim, SocketError> {
             path: directory.to_owned(),
             source,
         })?;
+    if !is_private(directory) {
+        return Err(SocketError::Directory {
+            path: directory.to_owned(),
+        });
+    }
     let _lock = lock(directory)?;
     match probe(path)? {
         Probe::Served(_) => return Ok(Claim::Served),
@@ -332,6 +356,35 @@ mod tests {
         );
         assert_eq!(asked.parent(), Some(Path::new("/run/sockets")));
         assert_eq!(asked.file_name(), path.file_name());
+    }
+
+    /// Needs root.
+    #[test]
+    fn not_where_others_could_replace_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().join("run");
+        let beside = directory.path().join("s");
+        let containerd = directory.path().join("c.sock").display().to_string();
+        let path = || path_below(None, &containerd, "n", "pod", &run);
+        assert!(path().starts_with(&beside));
+        fs::create_dir(&beside).unwrap();
+        let mode = |mode| fs::set_permissions(&beside, fs::Permissions::from_mode(mode)).unwrap();
+        for mode_of in [0o777, 0o1777, 0o770, 0o702] {
+            mode(mode_of);
+            assert!(path().starts_with(&run), "{mode_of:o}");
+        }
+        for mode_of in [0o700, 0o711, 0o755] {
+            mode(mode_of);
+            assert!(path().starts_with(&beside), "{mode_of:o}");
+        }
+        std::os::unix::fs::chown(&beside, Some(1000), None).unwrap();
+        assert!(path().starts_with(&run));
+        let refused = claim(&beside.join("x")).unwrap_err();
+        assert!(
+            matches!(refused, SocketError::Directory { .. }),
+            "{refused}"
+        );
+        claim(&path()).unwrap();
     }
 
     #[test]
