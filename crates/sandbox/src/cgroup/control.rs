@@ -104,7 +104,27 @@ impl Cgroup {
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
-        let operation = if frozen { "freeze" } else { "thaw" };
+        for _ in 0..FREEZE_POLLS {
+            if self.try_set_frozen(frozen)? {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        if frozen {
+            self.try_set_frozen(false)?;
+        }
+        let place = self.paths().next().unwrap_or_else(|| Path::new(""));
+        Err(CgroupError::io(freezing(frozen), place)(
+            ErrorKind::TimedOut.into(),
+        ))
+    }
+
+    /// One attempt of [`Cgroup::freeze`] or [`Cgroup::thaw`], without waiting: whether it is done. It is repeated
+    /// until it is, or taken back by one with `false`.
+    ///
+    /// # Errors
+    /// There is no freezer.
+    pub fn try_set_frozen(&self, frozen: bool) -> Result<bool, CgroupError> {
         let (file, value, state, wanted) = if let Some(freezer) = self.directory("freezer") {
             let file = freezer.join("freezer.state");
             let word = if frozen { "FROZEN" } else { "THAWED" };
@@ -122,31 +142,17 @@ impl Cgroup {
                 wanted,
             )
         } else {
-            let field = "pausing a container";
             return Err(CgroupError::NoController {
-                field,
+                field: "pausing a container",
                 controller: "freezer".to_owned(),
             });
         };
-        for _ in 0..FREEZE_POLLS {
-            // Written each time: v1 may have stopped half way, at a process that was being forked.
-            write(&file, value).map_err(CgroupError::io(operation, &file))?;
-            if read(&state)
-                .map_err(CgroupError::io("read", &state))?
-                .lines()
-                .any(|line| line == wanted)
-            {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        if frozen {
-            write(&file, if value == "1" { "0" } else { "THAWED" })
-                .map_err(CgroupError::io("thaw", &file))?;
-        }
-        Err(CgroupError::io(operation, &file)(
-            ErrorKind::TimedOut.into(),
-        ))
+        // Written each time: v1 may have stopped half way, at a process that was being forked.
+        write(&file, value).map_err(CgroupError::io(freezing(frozen), &file))?;
+        Ok(read(&state)
+            .map_err(CgroupError::io("read", &state))?
+            .lines()
+            .any(|line| line == wanted))
     }
 
     /// How many processes of the cgroup the kernel has killed for lack of memory.
@@ -186,6 +192,10 @@ impl Cgroup {
         .map_err(CgroupError::io("write", register))?;
         Ok(Some(event))
     }
+}
+
+fn freezing(frozen: bool) -> &'static str {
+    if frozen { "freeze" } else { "thaw" }
 }
 
 /// Processes outside of this process' own pid namespace are listed as 0.

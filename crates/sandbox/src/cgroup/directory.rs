@@ -343,13 +343,17 @@ fn inherit_cpuset(level: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupError> {
-    let mut file = directory.join(&setting.file);
-    if let Check::OrFile(other) = setting.check
-        && !file.exists()
-    {
-        file = directory.join(other);
+/// The file of a setting on this kernel.
+pub(super) fn file_of(setting: &Setting, directory: &Path) -> PathBuf {
+    let file = directory.join(&setting.file);
+    match setting.check {
+        Check::OrFile(other) if !file.exists() => directory.join(other),
+        _ => file,
     }
+}
+
+pub(super) fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupError> {
+    let file = file_of(setting, directory);
     match write(&file, &setting.value) {
         Ok(()) => {}
         Err(error) if setting.check == Check::IfPresent && error.kind() == ErrorKind::NotFound => {

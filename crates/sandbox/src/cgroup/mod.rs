@@ -21,6 +21,7 @@ mod directory;
 mod layout;
 mod plan;
 mod stats;
+mod update;
 
 /// What failed, on which file.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,16 @@ pub enum CgroupError {
         wanted: String,
         /// What is there.
         got: String,
+    },
+    /// A setting that the kernel refused, and why, as far as it can be seen.
+    #[error("could not set {field} to {value}: {reason}")]
+    InTheWay {
+        /// The field of the spec.
+        field: &'static str,
+        /// What was written.
+        value: String,
+        /// The rest of the sentence.
+        reason: String,
     },
     /// Any other failure.
     #[error("could not {operation} {}", file.display())]

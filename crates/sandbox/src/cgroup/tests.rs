@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod update;
+
 const SYSTEMD_HYBRID: &str = "\
 22 28 0:21 / /proc rw,nosuid - proc proc rw
 30 23 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755

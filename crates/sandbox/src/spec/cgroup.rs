@@ -35,6 +35,24 @@ pub(super) fn cgroup(linux: &Linux, facts: &Facts, id: &str) -> Result<CgroupPla
     })
 }
 
+/// What to write to the cgroup of a container that runs, for new limits. Pure.
+///
+/// Rules for devices are no limits: containerd's CRI sends them along as they are, and they stay as they are.
+///
+/// # Errors
+/// A field that is set and not supported, or that makes no sense, named in a sentence.
+pub fn update(resources: &LinuxResources, facts: &Facts) -> Result<Vec<Setting>, Refusal> {
+    let mut writes = Writes {
+        facts,
+        settings: Vec::new(),
+    };
+    limits(resources, &mut writes)?;
+    if resources.rdma().as_ref().is_some_and(|map| !map.is_empty()) {
+        return Err(Refusal::unsupported("linux.resources.rdma"));
+    }
+    Ok(writes.settings)
+}
+
 /// Without a path, a cgroup of the container's name below the shim's own.
 fn path(linux: &Linux, id: &str) -> Result<String, Refusal> {
     let field = "linux.cgroupsPath";

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+pub use cgroup::update;
 pub use facts::{Facts, FactsError};
 pub use gather::{GatherError, gather, open_namespace};
 use oci_spec::runtime::Spec;

@@ -1165,3 +1165,45 @@ fn no_value_makes_it_panic() {
     }
     assert!(understood > 200 && refused > 1000, "{understood} {refused}");
 }
+
+#[test]
+fn an_update_writes_limits_and_no_devices() {
+    // What containerd's CRI sends for a pod that is resized: all resources of the container's spec.
+    let spec = changed(
+        CRI_RESTRICTED,
+        "/linux/resources/memory",
+        json!({"limit": 1 << 27, "swap": 1 << 27}),
+    );
+    let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+    assert!(resources.devices().is_some());
+    let settings = update(&resources, &facts()).unwrap();
+    let file = |name: &str| {
+        let setting = settings.iter().find(|setting| setting.file == name);
+        setting.map(|setting| setting.value.as_str())
+    };
+    assert_eq!(file("memory.limit_in_bytes"), Some("134217728"));
+    assert_eq!(file("memory.memsw.limit_in_bytes"), Some("134217728"));
+    assert!(settings.iter().all(|setting| setting.controller != "devices"));
+    for (resources, sentence) in [
+        (
+            json!({"unified": {"memory.max": "1"}}),
+            "linux.resources.unified is set, but this node has its controllers on cgroup v1",
+        ),
+        (
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}]}),
+            "linux.resources.hugepageLimits is set, but this node has no cgroup controller hugetlb",
+        ),
+        (
+            json!({"memory": {"swappiness": 101}}),
+            "linux.resources.memory.swappiness is 101",
+        ),
+        (
+            json!({"rdma": {"mlx5_1": {"hcaHandles": 3}}}),
+            "linux.resources.rdma is set, and not supported",
+        ),
+    ] {
+        let resources = serde_json::from_value(resources).unwrap();
+        let refusal = update(&resources, &facts()).unwrap_err().to_string();
+        assert!(refusal.starts_with(sentence), "{refusal}");
+    }
+}
