@@ -72,7 +72,7 @@ pub struct CompileOrder {
 pub struct Compiled {
     /// What the bytes were.
     pub kind: CodeKind,
-    /// Wall time of the compilation alone.
+    /// Wall time of the work on the module: reading, compiling, writing.
     pub milliseconds: u64,
 }
 

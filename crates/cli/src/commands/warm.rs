@@ -23,7 +23,7 @@ struct Warmed {
     digest: String,
     /// `compiled` now, or `cached` before.
     state: &'static str,
-    /// Time of the compilation alone; 0 when it was cached.
+    /// The work on the module; 0 when it was cached.
     milliseconds: u64,
     /// Bytes of the compiled code.
     bytes: u64,

@@ -9,7 +9,7 @@ use skiff_cache::{About, Key, SlotLock};
 use super::failure::Limit;
 use super::output::Output;
 use super::request::Request;
-use super::worker::{self, End, Job};
+use super::worker::{self, End, Job, Worker};
 use super::{Code, CompileError, ModuleBytes, Origin, chain, kind_of, leftover};
 use crate::module::Form;
 use crate::order::{CodeKind, Compiled};
@@ -24,9 +24,10 @@ pub(super) struct Compilation<'a> {
 }
 
 impl Compilation<'_> {
-    pub(super) async fn run(self) -> Result<Code, CompileError> {
+    pub(super) async fn run(mut self) -> Result<Code, CompileError> {
         let (output, reason) = self.output().await?;
-        let (end, output, reason) = match self.work(&output).await? {
+        let (end, mut remains) = self.work(&output).await?;
+        let (end, output, reason) = match end {
             End::Failed(_) if self.is_at_limit(&output) => (End::Output, output, reason),
             End::Failed(sentence) if output.is_stuck() => {
                 let reason = "the disk of the cache is full".to_owned();
@@ -35,10 +36,18 @@ impl Compilation<'_> {
                     self.request.name
                 );
                 let output = self.memory()?;
-                (self.work(&output).await?, output, reason)
+                let end;
+                (end, remains) = self.work(&output).await?;
+                (end, output, reason)
             }
             end => (end, output, reason),
         };
+        // The cgroup has its name from the slot: nobody else uses it before the slot is free.
+        let slot = self.slot.take();
+        self.request.compiler.later(move || {
+            drop(remains);
+            drop(slot);
+        });
         let compiled = self.compiled(end)?;
         let length = output
             .length()
@@ -90,7 +99,7 @@ impl Compilation<'_> {
         })
     }
 
-    async fn work(&self, output: &Output) -> Result<End, CompileError> {
+    async fn work(&self, output: &Output) -> Result<(End, Option<Worker>), CompileError> {
         let driver = &self.request.compiler.0;
         let for_worker = output
             .for_worker()
@@ -108,7 +117,7 @@ impl Compilation<'_> {
             wasi_p3: self.request.options.wasi_p3,
         };
         let begin = Instant::now();
-        let end = worker::run(&job)
+        let (end, remains) = worker::run(&job)
             .await
             .map_err(|(operation, error)| self.request.failed(operation, error))?;
         log::info!(
@@ -118,7 +127,7 @@ impl Compilation<'_> {
             end,
             begin.elapsed()
         );
-        Ok(end)
+        Ok((end, remains))
     }
 
     fn compiled(&self, end: End) -> Result<Compiled, CompileError> {

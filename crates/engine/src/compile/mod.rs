@@ -25,6 +25,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
 use skiff_sandbox::programs::Programs;
@@ -122,12 +123,13 @@ pub enum Origin {
     Cached,
     /// It was compiled, and the cache has it now.
     Compiled {
-        /// Time of the compilation alone.
+        /// The worker's work on the module: reading, validating and compiling it, writing its code. Not the worker's
+        /// start and end, which are the same for all modules.
         milliseconds: u64,
     },
     /// It was compiled into memory, and will be compiled again the next time.
     Uncached {
-        /// Time of the compilation alone.
+        /// As above.
         milliseconds: u64,
         /// Why the cache does not have it.
         reason: String,
@@ -148,6 +150,19 @@ struct Driver {
     cache: Result<Cache, String>,
     /// Part of the names of the workers' cgroups: two caches on one node have each their own slots.
     identity: Option<String>,
+    /// Threads of [`Compiler::later`].
+    later: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let later = self.later.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in later.drain(..) {
+            if thread.join().is_err() {
+                log::warn!("something could not be cleaned up after a compiler");
+            }
+        }
+    }
 }
 
 /// What an entry's kind means, for listings: `module`, `component`, or the name of a note.
@@ -219,6 +234,7 @@ impl Compiler {
             cache,
             identity,
             settings,
+            later: Mutex::default(),
         })))
     }
 
@@ -271,6 +287,29 @@ impl Compiler {
 }
 
 impl Compiler {
+    /// Cleans up while others go on. The last of the compiler's clones waits for it when it is dropped.
+    fn later(&self, work: impl FnOnce() + Send + 'static) {
+        let work = Arc::new(Mutex::new(Some(work)));
+        let on_thread = {
+            let work = Arc::clone(&work);
+            move || run_once(&work)
+        };
+        match std::thread::Builder::new()
+            .name("skiff-later".to_owned())
+            .spawn(on_thread)
+        {
+            Ok(thread) => {
+                let mut later = self.0.later.lock().unwrap_or_else(PoisonError::into_inner);
+                later.retain(|thread| !thread.is_finished());
+                later.push(thread);
+            }
+            Err(error) => {
+                log::debug!("no thread for cleaning up: {error}");
+                run_once(&work);
+            }
+        }
+    }
+
     /// What the cache has. A cache that fails is as good as none.
     fn cached(&self, sha256: &[u8; 32], options: CompileOptions) -> Option<Code> {
         let found = self.cache()?.lookup(&self.key(sha256, options));
@@ -289,6 +328,13 @@ impl Compiler {
             module: *sha256,
             origin: Origin::Cached,
         })
+    }
+}
+
+fn run_once(work: &Mutex<Option<impl FnOnce()>>) {
+    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(work) = work {
+        work();
     }
 }
 

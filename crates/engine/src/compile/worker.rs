@@ -68,11 +68,12 @@ fn failed<E: Into<BoxError>>(operation: &'static str) -> impl FnOnce(E) -> Failu
     move |error| (operation, error.into())
 }
 
-/// Runs a worker to its end. When this answers, no process of it is left, and its cgroup is gone.
+/// Runs a worker to its end. When this answers, no process of it is left. Its cgroup is gone as well, or is what
+/// remains of the [`Worker`] of code that somebody waits for: to be dropped before the cgroup's path is free again.
 ///
 /// # Cancel safety
 /// Dropping the future kills the worker, waits for its end and removes its cgroup.
-pub(super) async fn run(job: &Job<'_>) -> Result<End, Failure> {
+pub(super) async fn run(job: &Job<'_>) -> Result<(End, Option<Worker>), Failure> {
     let layout = Layout::of_node().map_err(failed("find out the node's cgroups"))?;
     leftover::clean(job.cgroup, layout);
     let limits = limits(job.settings, job.cgroup).where_possible(layout);
@@ -94,12 +95,15 @@ pub(super) async fn run(job: &Job<'_>) -> Result<End, Failure> {
             worker.judge(status, said)
         }
     };
+    if let End::Done(_) = end {
+        return Ok((end, Some(worker)));
+    }
     worker.finish().await;
     let words = read_stderr(&stderr);
-    if !words.is_empty() && !matches!(end, End::Done(_)) {
+    if !words.is_empty() {
         log::warn!("the compiler of {} said: {words}", job.settings.engine);
     }
-    Ok(end)
+    Ok((end, None))
 }
 
 fn limits(settings: &Settings, path: &str) -> CgroupPlan {
@@ -126,7 +130,7 @@ fn limits(settings: &Settings, path: &str) -> CgroupPlan {
 
 /// A worker's process and cgroup; dropped, both are gone.
 #[derive(Debug)]
-struct Worker {
+pub(super) struct Worker {
     cgroup: Option<Cgroup>,
     process: Option<Launched>,
 }

@@ -99,12 +99,16 @@ fn a_read_only_cache_serves_what_it_has() {
     let (fixture, tree, path) = fixture_on_small("16M", "100", 0);
     let (old, new) = (text("code 1"), text("code 2"));
     fixture.code(&old).unwrap();
-    mount::change(
-        tree.as_fd(),
-        mount::Change::set(attribute::READ_ONLY),
-        false,
-    )
-    .unwrap();
+    let begin = Instant::now();
+    let read_only = || {
+        let change = mount::Change::set(attribute::READ_ONLY);
+        mount::change(tree.as_fd(), change, false)
+    };
+    // The compiler may have its lock file open still, to clean up.
+    while read_only().is_err() && begin.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    read_only().unwrap();
     let mut settings = settings(&fixture.directory);
     settings.cache.directory = path;
     for compiler in [&fixture.compiler, &Compiler::new(settings).unwrap()] {

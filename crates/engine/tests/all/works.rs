@@ -31,6 +31,20 @@ fn a_module_is_compiled_once() {
     assert_eq!(fixture.entries(), 2);
 }
 
+/// Nobody waits for the worker's cgroup to be removed, but a driver that goes away does.
+#[test]
+fn a_driver_that_goes_away_leaves_no_cgroup() {
+    let fixture = Fixture::new();
+    for number in 0..20 {
+        let compiler = Compiler::new(settings(&fixture.directory)).unwrap();
+        let source = Source::File(file(&text(&format!("code {number}"))));
+        let code = run(compiler.code_for(source, "x", CompileOptions::default())).unwrap();
+        assert!(matches!(code.origin, Origin::Compiled { .. }));
+        drop(compiler);
+        assert_eq!(cgroups(&fixture.cache), Vec::<PathBuf>::new(), "{number}");
+    }
+}
+
 #[test]
 fn a_component_in_text_is_what_the_worker_says() {
     let fixture = Fixture::new();
