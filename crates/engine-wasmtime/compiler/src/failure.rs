@@ -40,6 +40,11 @@ pub(crate) enum Failure {
     /// Text that says of itself to be binary, and is text again.
     #[error("this is text that holds more text; one module or component is expected")]
     TextInText,
+    /// A module for threads. The engine would take it, and end the guest when it runs.
+    #[error(
+        "it has a memory that threads share, and wasmtime has given up wasi-threads; build the module without threads"
+    )]
+    SharedMemory,
     /// Not valid.
     #[error("this is not valid WebAssembly")]
     Invalid(#[source] Box<dyn Error + Send + Sync>),

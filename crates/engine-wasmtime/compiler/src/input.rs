@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use skiff_engine::module::{Form, sniff};
 use skiff_engine::order::CodeKind;
+use wasmparser::{Parser, Payload, TypeRef};
 
 use crate::failure::Failure;
 
@@ -22,6 +23,14 @@ pub(crate) struct Input<'a> {
 /// # Errors
 /// They are nothing that is compiled: native code above all, as itself or inside a module.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Input<'_>, Failure> {
+    let input = look(bytes)?;
+    if shares_memory(&input.wasm) {
+        return Err(Failure::SharedMemory);
+    }
+    Ok(input)
+}
+
+fn look(bytes: &[u8]) -> Result<Input<'_>, Failure> {
     if let Some(kind) = binary(bytes)? {
         return Ok(Input {
             kind,
@@ -34,6 +43,25 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Input<'_>, Failure> {
         kind,
         wasm: Cow::Owned(wasm),
     })
+}
+
+/// Whether a module has or wants a memory for threads; in a component, one of its modules. What is wrong with
+/// bytes that cannot be parsed is the compiler's to say.
+fn shares_memory(wasm: &[u8]) -> bool {
+    let shared = |payload| match payload {
+        Payload::MemorySection(memories) => {
+            memories.into_iter().flatten().any(|memory| memory.shared)
+        }
+        Payload::ImportSection(imports) => imports
+            .into_imports()
+            .flatten()
+            .any(|import| matches!(import.ty, TypeRef::Memory(memory) if memory.shared)),
+        _ => false,
+    };
+    Parser::new(0)
+        .parse_all(wasm)
+        .map_while(Result::ok)
+        .any(shared)
 }
 
 /// `None` for text.
@@ -82,6 +110,22 @@ mod tests {
             let sentence = refusal(bytes);
             assert!(sentence.contains(expected), "{bytes:?}: {sentence}");
         }
+    }
+
+    #[test]
+    fn a_memory_for_threads_is_refused() {
+        for text in [
+            "(module (memory 1 2 shared))",
+            "(module (import \"env\" \"memory\" (memory 1 2 shared)))",
+            "(component (core module (memory 1 2 shared)))",
+        ] {
+            let wasm = wat::parse_str(text).unwrap();
+            for bytes in [text.as_bytes(), &wasm] {
+                assert!(refusal(bytes).contains("without threads"), "{text}");
+            }
+        }
+        // Instructions of the proposal are fine, and used by many.
+        parse(b"(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))").unwrap();
     }
 
     #[test]
