@@ -13,7 +13,8 @@ fn main() -> ExitCode {
         Ok(answer) => print(io::stdout(), &answer),
         Err(error) => {
             // containerd shows this line to the user, as the reason of its own failure.
-            print(io::stderr(), format!("{error:#}\n").as_bytes());
+            let sentence = skiff_sandbox::sentence::readable(&format!("{error:#}"));
+            print(io::stderr(), format!("{sentence}\n").as_bytes());
             ExitCode::FAILURE
         }
     }
