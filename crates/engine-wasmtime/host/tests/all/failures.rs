@@ -81,7 +81,7 @@ fn a_missing_function_is_named_with_what_there_is() {
 #[test]
 fn names_of_a_guest_are_made_for_a_log() {
     let name = format!("\\1b[31mred\\0alevel=fatal {}", "x".repeat(90_000));
-    let sentence = refusal(Container::new(&format!(
+    let sentence = refusal(Container::new(format!(
         r#"(module (func (export "{name}")))"#
     )));
     assert!(
