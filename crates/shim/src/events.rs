@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskStart,
+    TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart,
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
@@ -101,6 +101,28 @@ impl Events {
         self.put(
             topics::TASK_START_EVENT_TOPIC,
             "containerd.events.TaskStart",
+            &event,
+        );
+    }
+
+    /// A task stands still.
+    pub fn paused(&self, id: &str) {
+        let mut event = TaskPaused::new();
+        event.container_id = id.to_owned();
+        self.put(
+            topics::TASK_PAUSED_EVENT_TOPIC,
+            "containerd.events.TaskPaused",
+            &event,
+        );
+    }
+
+    /// A task goes on.
+    pub fn resumed(&self, id: &str) {
+        let mut event = TaskResumed::new();
+        event.container_id = id.to_owned();
+        self.put(
+            topics::TASK_RESUMED_EVENT_TOPIC,
+            "containerd.events.TaskResumed",
             &event,
         );
     }

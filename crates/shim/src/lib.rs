@@ -22,7 +22,9 @@ pub mod last_words;
 pub mod leftovers;
 pub mod logging;
 pub mod module;
+pub mod oom;
 pub mod options;
+pub mod pause;
 pub mod pod;
 pub mod serve;
 pub mod service;
@@ -34,3 +36,4 @@ pub mod stdio;
 #[expect(unsafe_code, reason = "registering a descriptor with the event loop")]
 mod sys;
 pub mod task;
+pub mod update;

@@ -18,6 +18,7 @@ use crate::create::CreateError;
 use crate::events::Events;
 use crate::exit_record::Exit;
 use crate::leftovers;
+use crate::oom;
 use crate::socket;
 use crate::status::{TaskError, chain};
 use crate::sys::watch_readable;
@@ -227,10 +228,18 @@ impl Pod {
     /// Waits for the end of a task, and tells it: first the record, then the state, then the event.
     /// One for each task.
     pub async fn watch(self: Arc<Self>, task: Arc<Task>) {
-        let status = wait_for_end(&task).await;
+        let told = oom::Told::default();
+        let status = tokio::select! {
+            status = wait_for_end(&task) => status,
+            never = oom::watch(&task, &self.events, &told) => match never {},
+        };
         // A guest may be done before its log's reader has begun, and a client of containerd that hears of the
         // end of a task stops opening its FIFOs: the output would be lost.
         task.keepers.drained_within(READER_PATIENCE).await;
+        // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
+        if status != ExitStatus::Code(0) {
+            told.tell(&task, &self.events);
+        }
         self.ended(&task, status);
         // Output that nobody has read yet is kept until a reader comes or the task is deleted.
         while !task.keepers.release() {
@@ -246,9 +255,6 @@ impl Pod {
                 "could not write the exit record of container {}: {error}",
                 task.id
             );
-        }
-        if status == ExitStatus::Signal(9) && task.cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
-            self.events.out_of_memory(&task.id);
         }
         if task.ended(exit.clone()) {
             self.events.exited(&task.id, &exit);

@@ -22,10 +22,12 @@ use containerd_shim_protos::shim_async::{Task as TaskService, create_task};
 use ttrpc::r#async::{Service as Methods, TtrpcContext};
 
 use crate::create::create;
+use crate::pause::{Motion, pause, resume};
 use crate::pod::Pod;
 use crate::stats::metrics;
 use crate::status::TaskError;
 use crate::task::State;
+use crate::update::update;
 
 /// The name that the generated code knows, and the one that containerd 1.7 asks for.
 const NAMES: (&str, &str) = ("containerd.task.v3.Task", "containerd.task.v2.Task");
@@ -80,7 +82,11 @@ impl TaskService for Service {
         response.stderr.clone_from(&task.places.stderr);
         response.status = match task.state() {
             State::Created => Status::CREATED,
-            State::Running => Status::RUNNING,
+            State::Running => match task.brake.motion() {
+                Motion::Goes | Motion::Killed => Status::RUNNING,
+                Motion::Stopping => Status::PAUSING,
+                Motion::Stands => Status::PAUSED,
+            },
             State::Stopped(exit) => {
                 response.exit_status = exit.code.into();
                 response.exited_at = MessageField::some(exit.timestamp());
@@ -214,19 +220,28 @@ impl TaskService for Service {
         unsupported("terminals are not supported yet")
     }
 
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> ttrpc::Result<Empty> {
-        unsupported("pausing a container is not supported yet")
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+        pause(&*self.pod.task(&request.id)?, &self.pod.events).await?;
+        Ok(Empty::new())
     }
 
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> ttrpc::Result<Empty> {
-        unsupported("resuming a container is not supported yet")
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+        resume(&*self.pod.task(&request.id)?, &self.pod.events).await?;
+        Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
         unsupported("checkpoints of Wasm containers are not supported")
     }
 
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        unsupported("changing the limits of a running container is not supported yet")
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+        let task = self.pod.task(&request.id)?;
+        let facts = self.pod.facts().map_err(|error| TaskError::Failed {
+            operation: "update",
+            id: request.id.clone(),
+            source: error.into(),
+        })?;
+        update(task, facts, &request.resources).await?;
+        Ok(Empty::new())
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use ttrpc::Code;
 
 use crate::create::CreateError;
+use crate::update::UpdateError;
 
 pub use skiff_sandbox::sentence::chain;
 
@@ -66,6 +67,15 @@ pub enum TaskError {
         #[source]
         source: Box<CreateError>,
     },
+    /// Update failed.
+    #[error("could not update container {id}")]
+    Update {
+        /// The container.
+        id: String,
+        /// Why.
+        #[source]
+        source: UpdateError,
+    },
     /// The kernel refused.
     #[error("could not {operation} container {id}")]
     Failed {
@@ -91,6 +101,7 @@ impl TaskError {
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::ShuttingDown => Code::UNAVAILABLE,
             Self::Create { source, .. } => source.code(),
+            Self::Update { source, .. } => source.code(),
             Self::Failed { .. } => Code::INTERNAL,
         }
     }

@@ -13,6 +13,7 @@ use skiff_sandbox::sys::process;
 use tokio::sync::watch;
 
 use crate::exit_record::Exit;
+use crate::pause::Brake;
 use crate::status::TaskError;
 use crate::stdio::{Keepers, Places};
 
@@ -38,6 +39,10 @@ pub struct Task {
     pub mounts: Mutex<Option<OwnedFd>>,
     /// Held by the one call that deletes it.
     pub deleting: tokio::sync::Mutex<()>,
+    /// What pauses it.
+    pub brake: Brake,
+    /// Held by the one call that changes its limits.
+    pub limits: Mutex<()>,
     phase: Mutex<Phase>,
     exit: watch::Sender<Option<Exit>>,
 }
@@ -98,6 +103,8 @@ impl Task {
             cgroup: parts.cgroup,
             mounts: Mutex::new(parts.mounts),
             deleting: tokio::sync::Mutex::new(()),
+            brake: Brake::default(),
+            limits: Mutex::default(),
             phase: Mutex::new(Phase::Created(parts.control)),
             exit: watch::Sender::new(None),
         }
@@ -181,6 +188,10 @@ impl Task {
                 }
             }
         }
+        if signalled && number == libc::SIGKILL {
+            let thawed = self.brake.killed(&self.cgroup);
+            thawed.map_err(|error| failed(error.into()))?;
+        }
         if signalled { Ok(()) } else { Err(finished()) }
     }
 
@@ -211,7 +222,8 @@ impl Task {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wrong_state(&self, state: &'static str) -> TaskError {
+    /// It is in no state for a call.
+    pub(crate) fn wrong_state(&self, state: &'static str) -> TaskError {
         TaskError::WrongState {
             id: self.id.clone(),
             state,

@@ -66,6 +66,10 @@ fn main() -> Result<ExitCode, Failure> {
             std::io::stdout().write_all(b"recorded")?;
             std::io::stdout().flush()?;
         }
+        // More memory than it may have, in MiB.
+        Some("eat") => {
+            std::hint::black_box(vec![1_u8; usize::from(number) << 20]);
+        }
         Some("cat") => {
             let mut text = Vec::new();
             std::io::stdin().read_to_end(&mut text)?;

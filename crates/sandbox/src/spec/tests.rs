@@ -1183,7 +1183,11 @@ fn an_update_writes_limits_and_no_devices() {
     };
     assert_eq!(file("memory.limit_in_bytes"), Some("134217728"));
     assert_eq!(file("memory.memsw.limit_in_bytes"), Some("134217728"));
-    assert!(settings.iter().all(|setting| setting.controller != "devices"));
+    assert!(
+        settings
+            .iter()
+            .all(|setting| setting.controller != "devices")
+    );
     for (resources, sentence) in [
         (
             json!({"unified": {"memory.max": "1"}}),

@@ -7,5 +7,6 @@ mod crash;
 mod faults;
 mod harness;
 mod life;
+mod limits;
 mod refused;
 mod starts;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn setting(controller: &'static str, file: &str, value: impl ToString) -> Setting {
+fn setting(controller: &'static str, file: &str, value: &impl ToString) -> Setting {
     Setting {
         controller,
         file: file.to_owned(),
@@ -14,8 +14,8 @@ fn setting(controller: &'static str, file: &str, value: impl ToString) -> Settin
 
 fn memory(limit: u64, both: u64) -> [Setting; 2] {
     [
-        setting("memory", "memory.limit_in_bytes", limit),
-        setting("memory", "memory.memsw.limit_in_bytes", both),
+        setting("memory", "memory.limit_in_bytes", &limit),
+        setting("memory", "memory.memsw.limit_in_bytes", &both),
     ]
 }
 
@@ -52,8 +52,8 @@ fn period_and_quota_fit_the_cgroup_above_at_every_step() {
     fs::write(above.join("cpu.cfs_quota_us"), "50000").unwrap();
     let half = |period: u64| {
         [
-            setting("cpu", "cpu.cfs_period_us", period),
-            setting("cpu", "cpu.cfs_quota_us", period / 2),
+            setting("cpu", "cpu.cfs_period_us", &period),
+            setting("cpu", "cpu.cfs_quota_us", &(period / 2)),
         ]
     };
     for period in [100_000, 20_000, 200_000, 10_000] {
@@ -76,19 +76,19 @@ fn nothing_of_an_update_is_left_that_the_kernel_refuses() {
         (memory, pids, shares, cpus)
     };
     let expected = before();
-    let mut clamped = setting("cpu", "cpu.shares", 1);
+    let mut clamped = setting("cpu", "cpu.shares", &1);
     clamped.check = Check::ReadBack;
     for refused in [
-        setting("pids", "pids.max", "many"),
-        setting("cpuset", "cpuset.cpus", "0-4095"),
+        setting("pids", "pids.max", &"many"),
+        setting("cpuset", "cpuset.cpus", &"0-4095"),
         clamped,
-        setting("memory", "memory.nothing", 1),
+        setting("memory", "memory.nothing", &1),
     ] {
         let [limit, both] = memory(128 << 20, 128 << 20);
         let settings = [
-            setting("pids", "pids.max", 5),
+            setting("pids", "pids.max", &5),
             limit,
-            setting("cpu", "cpu.shares", 200),
+            setting("cpu", "cpu.shares", &200),
             refused,
             both,
         ];
@@ -96,7 +96,7 @@ fn nothing_of_an_update_is_left_that_the_kernel_refuses() {
         assert_eq!(before(), expected, "{:?}", settings[3]);
     }
     // The file of another kernel.
-    let mut other = setting("cpu", "cpu.shared", 300);
+    let mut other = setting("cpu", "cpu.shared", &300);
     other.check = Check::OrFile("cpu.shares");
     scratch.cgroup.update(&[other]).unwrap();
     assert_eq!(scratch.read("cpu", "cpu.shares"), "300");
@@ -128,7 +128,7 @@ fn what_stands_in_the_way_is_told() {
         "could not set a limit to 33554432: it is for memory and swap together, and memory alone is limited to \
          67108864 bytes"
     );
-    let outside = tell(&[setting("cpuset", "cpuset.cpus", "4095")]);
+    let outside = tell(&[setting("cpuset", "cpuset.cpus", &"4095")]);
     assert!(
         outside.contains("the cgroup above it has only "),
         "{outside}"
