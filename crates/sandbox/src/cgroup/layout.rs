@@ -1,7 +1,8 @@
 //! Where the node's cgroup hierarchies are mounted, and where in them this process is.
 //!
-//! Read from `/proc/self/mountinfo` once in a process: on a node with hundreds of mounts that file costs
-//! milliseconds, and the layout never changes while a node runs.
+//! Found out once in a process: the layout never changes while a node runs. Where everything is mounted as systemd
+//! mounts it, a look at those places is enough; else `/proc/self/mountinfo` is read, which costs milliseconds on a
+//! node with hundreds of mounts.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -54,8 +55,63 @@ impl Layout {
         let read = |file: &'static str| {
             std::fs::read_to_string(file).map_err(|source| CgroupError::Layout { file, source })
         };
-        let layout = Self::parse(&read(MOUNTINFO)?, &read(CGROUP)?)?;
+        let cgroup = read(CGROUP)?;
+        let layout = match Self::usual(&cgroup, Path::new(USUAL), kind_of) {
+            Some(layout) => layout,
+            None => Self::parse(&read(MOUNTINFO)?, &cgroup)?,
+        };
         Ok(LAYOUT.get_or_init(|| layout))
+    }
+
+    /// The layout, if every hierarchy of `/proc/self/cgroup` is mounted below `place` by the name that it has there.
+    fn usual(cgroup: &str, place: &Path, kind_of: fn(&Path) -> Option<Kind>) -> Option<Self> {
+        let mut hierarchies = Vec::new();
+        let mut unified = None;
+        let own = |mount: &Path, path: &str| {
+            let own = below(mount, "/", path);
+            // Somewhere in the hierarchy that is not mounted here: the mount is then the nearest.
+            if own == mount || own.is_dir() {
+                own
+            } else {
+                mount.to_owned()
+            }
+        };
+        for line in cgroup.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (names, path) = (parts.next()?, parts.next()?);
+            if names.is_empty() {
+                // Listed on every node, mounted or not.
+                let mount = [place.to_owned(), place.join("unified")]
+                    .into_iter()
+                    .find(|mount| kind_of(mount) == Some(Kind::V2));
+                unified = mount.map(|mount| Hierarchy {
+                    controllers: Vec::new(),
+                    own: own(&mount, path),
+                    mount,
+                });
+                continue;
+            }
+            let mount = place.join(names.trim_start_matches("name="));
+            if kind_of(&mount) != Some(Kind::V1) {
+                return None;
+            }
+            hierarchies.push(Hierarchy {
+                controllers: names.split(',').map(str::to_owned).collect(),
+                own: own(&mount, path),
+                mount,
+            });
+        }
+        let mode = match (hierarchies.is_empty(), unified.is_some()) {
+            (false, false) => Mode::V1,
+            (false, true) => Mode::Hybrid,
+            (true, true) => Mode::V2,
+            (true, false) => return None,
+        };
+        Some(Self {
+            mode,
+            hierarchies,
+            unified,
+        })
     }
 
     /// The layout that the texts of `/proc/self/mountinfo` and `/proc/self/cgroup` describe.
@@ -153,6 +209,23 @@ impl Layout {
     }
 }
 
+/// The two versions of the cgroup file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    V1,
+    V2,
+}
+
+/// What is mounted at `path` (`CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of `linux/magic.h`).
+fn kind_of(path: &Path) -> Option<Kind> {
+    match rustix::fs::statfs(path).ok()?.f_type {
+        0x27_e0eb => Some(Kind::V1),
+        0x6367_7270 => Some(Kind::V2),
+        _ => None,
+    }
+}
+
+const USUAL: &str = "/sys/fs/cgroup";
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 const CGROUP: &str = "/proc/self/cgroup";
 
@@ -229,4 +302,82 @@ fn unescape(field: &str) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As systemd does on a hybrid node: a tmpfs with a mount for each hierarchy.
+    fn hybrid(path: &Path) -> Option<Kind> {
+        match path.strip_prefix("/c").ok()?.to_str()? {
+            "cpu,cpuacct" | "memory" | "systemd" => Some(Kind::V1),
+            "unified" => Some(Kind::V2),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_usual_places_are_known() {
+        let place = Path::new("/c");
+        let text = "5:cpu,cpuacct:/\n4:memory:/a/b\n1:name=systemd:/../x\n0::/\n";
+        let layout = Layout::usual(text, place, hybrid).unwrap();
+        assert_eq!(layout.mode, Mode::Hybrid);
+        let mounts: Vec<_> = layout
+            .hierarchies
+            .iter()
+            .map(|found| &found.mount)
+            .collect();
+        assert_eq!(
+            mounts,
+            [
+                Path::new("/c/cpu,cpuacct"),
+                Path::new("/c/memory"),
+                Path::new("/c/systemd")
+            ]
+        );
+        // What is not mounted here, or above, is as near as the mount.
+        assert!(
+            layout
+                .hierarchies
+                .iter()
+                .all(|found| found.own == found.mount)
+        );
+        assert_eq!(layout.hierarchies[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(layout.hierarchies[2].controllers, ["name=systemd"]);
+        assert_eq!(layout.unified.unwrap().mount, Path::new("/c/unified"));
+
+        let v2 = Layout::usual("0::/x\n", place, |_| Some(Kind::V2)).unwrap();
+        assert_eq!((v2.mode, v2.hierarchies.len()), (Mode::V2, 0));
+        assert_eq!(v2.unified.unwrap().mount, place);
+    }
+
+    #[test]
+    fn other_places_are_left_to_the_list_of_mounts() {
+        let place = Path::new("/c");
+        for text in [
+            "5:cpuacct,cpu:/\n0::/\n",
+            "9:pids:/\n4:memory:/\n",
+            "4:memory\n",
+        ] {
+            assert_eq!(Layout::usual(text, place, hybrid), None, "{text}");
+        }
+        assert_eq!(Layout::usual("0::/\n", place, |_| None), None);
+    }
+
+    #[test]
+    fn both_ways_find_the_same_on_this_machine() {
+        let cgroup = std::fs::read_to_string(CGROUP).unwrap();
+        let listed = Layout::parse(&std::fs::read_to_string(MOUNTINFO).unwrap(), &cgroup).unwrap();
+        let Some(mut usual) = Layout::usual(&cgroup, Path::new(USUAL), kind_of) else {
+            println!("skipped: this machine has its cgroups in unusual places");
+            return;
+        };
+        let place = |found: &Hierarchy| {
+            let same = |other: &&Hierarchy| other.mount == found.mount;
+            listed.hierarchies.iter().position(|other| same(&other))
+        };
+        usual.hierarchies.sort_by_key(place);
+        assert_eq!(usual, listed);
+    }
 }
