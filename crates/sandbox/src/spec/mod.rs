@@ -161,7 +161,10 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
     });
 
     process::process(process, role, facts, &mut plan)?;
-    plan.seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+    let compile = match role {
+        Role::Guest | Role::Pause => seccomp::compile_for_own,
+    };
+    plan.seccomp = linux.seccomp().as_ref().map(compile).transpose()?;
     let new = namespaces.new.by_launch(joins_user);
     Ok(Blueprint {
         plan,

@@ -49,11 +49,29 @@ struct Profile<'a> {
     entries: Vec<Entry<'a>>,
 }
 
-/// Compiles a profile.
+/// Compiles a profile, for programs of any of the architectures that it lists.
 ///
 /// # Errors
 /// Something in it is not supported, or makes no sense.
 pub fn compile(profile: &LinuxSeccomp) -> Result<SeccompFilter, Refusal> {
+    let listed: Vec<Arch> = profile.architectures().clone().unwrap_or_default();
+    compile_for(profile, &architectures(&listed))
+}
+
+/// Compiles a profile for a process that never executes anything but our own executables: a call by the conventions of
+/// another architecture (`int 0x80`, x32) would be an attacker's, and ends the process. The program has a third of
+/// the instructions, which the kernel translates at every start.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_for_own(profile: &LinuxSeccomp) -> Result<SeccompFilter, Refusal> {
+    compile_for(profile, &[ScmpArch::native()])
+}
+
+fn compile_for(
+    profile: &LinuxSeccomp,
+    architectures: &[ScmpArch],
+) -> Result<SeccompFilter, Refusal> {
     let listener = profile
         .listener_path()
         .as_ref()
@@ -85,8 +103,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<SeccompFilter, Refusal> {
             .collect::<Result<_, _>>()?,
     };
     let flags = flags(profile)?;
-    let listed: Vec<Arch> = profile.architectures().clone().unwrap_or_default();
-    let tables = table::tables(&checked, &architectures(&listed));
+    let tables = table::tables(&checked, architectures);
     let program = filter::assemble(&tables, Action::KILL_THREAD);
     if program.len() > MAX_INSTRUCTIONS {
         let reason = format!(

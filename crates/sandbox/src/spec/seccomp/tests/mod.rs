@@ -527,3 +527,24 @@ fn flags_are_those_of_the_system_call() {
     );
     assert_eq!(flags(json!(["SECCOMP_FILTER_FLAG_TSYNC"])), 0);
 }
+
+#[test]
+fn our_own_executables_are_given_their_own_architecture_only() {
+    let listing = |architectures: &[&str]| {
+        profile(json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "architectures": architectures,
+            "syscalls": [{"names": ["getppid", "read", "write", "socket"], "action": "SCMP_ACT_ALLOW"}],
+        }))
+    };
+    let all = listing(&[
+        "SCMP_ARCH_X86_64",
+        "SCMP_ARCH_X86",
+        "SCMP_ARCH_X32",
+        "SCMP_ARCH_AARCH64",
+        "SCMP_ARCH_ARM",
+    ]);
+    let own = compile_for_own(&all).unwrap();
+    assert_eq!(own, compile(&listing(&[])).unwrap());
+    assert!(own.program.len() < compile(&all).unwrap().program.len());
+}
