@@ -32,6 +32,7 @@ fn difference(plan: &Plan, status: &str) -> Option<String> {
         ("CapEff", vec![mask(capabilities.effective)]),
         ("CapBnd", vec![mask(capabilities.bounding)]),
         ("CapAmb", vec![mask(capabilities.ambient)]),
+        ("Threads", vec!["1".to_owned()]),
         (
             "NoNewPrivs",
             vec![u8::from(plan.no_new_privileges).to_string()],
@@ -88,7 +89,7 @@ mod tests {
 
     const STATUS: &str = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nGid:\t100\t100\t100\t100\nGroups:\t7 20 \n\
         CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
-        CapBnd:\t0000000000000400\nCapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+        CapBnd:\t0000000000000400\nCapAmb:\t0000000000000000\nThreads:\t1\nNoNewPrivs:\t1\nSeccomp:\t2\n";
 
     #[test]
     fn equal_is_equal() {
@@ -106,6 +107,7 @@ mod tests {
             ("CapEff:\t0", "CapEff:\t8"),
             ("CapBnd:\t0000000000000400", "CapBnd:\t000001ffffffffff"),
             ("CapAmb:\t0", "CapAmb:\t8"),
+            ("Threads:\t1", "Threads:\t2"),
             ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
             ("Seccomp:\t2", "Seccomp:\t0"),
             ("Seccomp:\t2\n", ""),

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::sys::mount::{Context, attribute};
 
@@ -52,13 +52,6 @@ impl Proc {
         } else {
             Err(io::ErrorKind::WriteZero.into())
         }
-    }
-
-    /// How many directories a directory holds: it has two links of its own and one of each of them.
-    pub(super) fn count_directories(&self, path: &Path) -> io::Result<u32> {
-        let directory = self.open_file(path, OFlags::PATH)?;
-        let stat = rustix::fs::statx(&directory, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK)?;
-        Ok(stat.stx_nlink.saturating_sub(2))
     }
 }
 
