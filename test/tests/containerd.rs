@@ -22,6 +22,8 @@ mod cycles;
 mod disk;
 #[path = "containerd/life.rs"]
 mod life;
+#[path = "containerd/limits.rs"]
+mod limits;
 #[path = "containerd/reach.rs"]
 mod reach;
 #[path = "containerd/reference.rs"]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         builder::CASES,
         command::CASES,
         life::CASES,
+        limits::CASES,
         reach::CASES,
         bad_module::CASES,
         bad_image::CASES,
