@@ -208,9 +208,7 @@ fn resize(version: Version, handler: &str, image: &Image, mut config: Value) -> 
         "it does not say why: {}",
         refused.stderr
     );
-    if handler != "runc" {
-        assert_eq!(figures()?, before, "half of an update is left");
-    }
+    assert_eq!(figures()?, before, "half of an update is left");
     assert_eq!(container.status()?["state"], "CONTAINER_RUNNING");
     // What was refused is not what CRI goes on from.
     update(56 * MEGABYTE, 400, 100_000, 30_000)?.ok()?;
