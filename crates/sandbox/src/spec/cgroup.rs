@@ -311,11 +311,9 @@ fn memory(limits: &LinuxMemory, writes: &mut Writes<'_>) -> Result<(), Refusal> 
         limits.limit(),
         "linux.resources.memory.limit",
     )?;
-    let unlimited = limits.limit() == Some(-1) && matches!(limits.swap(), None | Some(0));
-    let swap = if unlimited { Some(-1) } else { limits.swap() };
     limit(
         "memory.memsw.limit_in_bytes",
-        swap,
+        limits.swap(),
         "linux.resources.memory.swap",
     )?;
     limit(
@@ -328,6 +326,11 @@ fn memory(limits: &LinuxMemory, writes: &mut Writes<'_>) -> Result<(), Refusal> 
         limits.kernel_tcp(),
         "linux.resources.memory.kernelTCP",
     )?;
+    if limits.limit() == Some(-1) && matches!(limits.swap(), None | Some(0)) {
+        // Nobody has asked for it, and a kernel that does not count swap has no such file.
+        let (file, field) = ("memory.memsw.limit_in_bytes", "linux.resources.memory.swap");
+        writes.add_checked("memory", file, -1, field, Check::IfPresent)?;
+    }
     if limits.disable_oom_killer() == Some(true) {
         writes.add(
             "memory",

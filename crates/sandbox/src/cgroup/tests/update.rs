@@ -98,7 +98,15 @@ fn nothing_of_an_update_is_left_that_the_kernel_refuses() {
     // The file of another kernel.
     let mut other = setting("cpu", "cpu.shared", &300);
     other.check = Check::OrFile("cpu.shares");
-    scratch.cgroup.update(&[other]).unwrap();
+    // No limit at all, on a kernel that does not count swap.
+    let mut missing = setting("memory", "memory.nothing", &-1);
+    missing.check = Check::IfPresent;
+    let unlimited = setting("memory", "memory.memsw.limit_in_bytes", &-1);
+    let limit = setting("memory", "memory.limit_in_bytes", &-1);
+    let settings = [limit, unlimited, missing, other];
+    scratch.cgroup.update(&settings).unwrap();
+    let (memory, both) = scratch.memory();
+    assert_eq!((memory.len(), both.len()), (19, 19), "{memory} {both}");
     assert_eq!(scratch.read("cpu", "cpu.shares"), "300");
 }
 
