@@ -32,6 +32,8 @@ mod reference;
 mod run;
 #[path = "containerd/sweep.rs"]
 mod sweep;
+#[path = "containerd/terminal.rs"]
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         builder::CASES,
         command::CASES,
         life::CASES,
+        terminal::CASES,
         limits::CASES,
         reach::CASES,
         bad_module::CASES,

@@ -104,6 +104,18 @@ pub enum LaunchError {
 /// # Errors
 /// See [`LaunchError`].
 pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
+    start(launch, false)
+}
+
+/// [`launch`], with standard input as the controlling terminal of the process's session.
+///
+/// # Errors
+/// As [`launch`]; standard input is no terminal, or another session's.
+pub fn launch_at_terminal(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
+    start(launch, true)
+}
+
+fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
     check_namespaces(launch.new)?;
     let prepare = |what| move |source: io::Error| LaunchError::Prepare { what, source };
     let (ours, theirs) = rustix::net::socketpair(
@@ -136,6 +148,7 @@ pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
         descriptors: &descriptors,
         namespaces: process::clone_flags(launch.new),
         cgroup: launch.unified_cgroup,
+        terminal,
     });
     if let Some(entered) = entered {
         entered.leave()?;
@@ -148,6 +161,10 @@ pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
         },
         CloneError::Child(Stage::Descriptors, source) => LaunchError::Child {
             what: "descriptors",
+            source,
+        },
+        CloneError::Child(Stage::Terminal, source) => LaunchError::Child {
+            what: "controlling terminal",
             source,
         },
         CloneError::Child(Stage::Exec, source) => LaunchError::Exec {

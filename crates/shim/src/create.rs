@@ -17,7 +17,7 @@ use skiff_engine::compile::CompileError;
 use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
 use skiff_sandbox::cgroup::{Cgroup, CgroupError};
 use skiff_sandbox::control::{ControlError, Report};
-use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
+use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch, launch_at_terminal};
 use skiff_sandbox::plan::{JoinNamespace, Namespace, Slot};
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
 use skiff_sandbox::sentence::readable;
@@ -36,6 +36,7 @@ use crate::status::TaskError;
 use crate::stdio::{Places, Stdio, StdioError};
 use crate::sys::watch_readable;
 use crate::task::{Parts, Task};
+use crate::terminal::{self, Device, DeviceError, Terminal};
 
 use guards::{CgroupGuard, Notes, ProcessGuard};
 
@@ -73,6 +74,9 @@ pub enum CreateError {
     /// The streams.
     #[error(transparent)]
     Stdio(StdioError),
+    /// The terminal.
+    #[error(transparent)]
+    Terminal(DeviceError),
     /// The node.
     #[error(transparent)]
     Facts(FactsError),
@@ -158,6 +162,7 @@ impl CreateError {
     /// The code of the answer: what the caller can change, and what it cannot.
     pub fn code(&self) -> Code {
         match self {
+            Self::Stdio(StdioError::Program { .. }) => Code::UNIMPLEMENTED,
             Self::Id | Self::LongId(_) | Self::Refused(_) | Self::Options(_) | Self::Stdio(_) => {
                 Code::INVALID_ARGUMENT
             }
@@ -166,6 +171,7 @@ impl CreateError {
             }
             Self::Unwanted => Code::CANCELLED,
             Self::Config { .. }
+            | Self::Terminal(_)
             | Self::Facts(_)
             | Self::Cgroup(_)
             | Self::Programs(_)
@@ -188,11 +194,6 @@ impl CreateError {
 /// # Errors
 /// See [`CreateError`]; nothing is left of the container then.
 pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, TaskError> {
-    if request.terminal {
-        return Err(TaskError::Unsupported(
-            "terminals are not supported yet: run the container without -t (tty: false)",
-        ));
-    }
     if !request.checkpoint.is_empty() {
         return Err(TaskError::Unsupported(
             "checkpoints of Wasm containers are not supported",
@@ -214,7 +215,12 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
         () = reservation.unwanted() => Err(CreateError::Unwanted),
     };
     if let Err(error) = &made {
-        last_words::leave(streams, &request.stderr, error).await;
+        let log = if request.terminal {
+            &request.stdout
+        } else {
+            &request.stderr
+        };
+        last_words::leave(streams, log, error).await;
     }
     pod.created.notify_one();
     let task = Arc::new(made.map_err(failed)?);
@@ -247,7 +253,17 @@ async fn make(
     let facts = pod.facts()?;
     let mut blueprint =
         spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused)?;
-    let stdio = streams.insert(places.open().map_err(CreateError::Stdio)?);
+    let device = request
+        .terminal
+        .then(|| terminal::device(&spec))
+        .transpose()
+        .map_err(CreateError::Terminal)?;
+    let opened = if device.is_some() {
+        terminal::places(&places).open()
+    } else {
+        places.open()
+    };
+    let stdio = streams.insert(opened.map_err(CreateError::Stdio)?);
     let root = root(&spec, request, &bundle)?;
 
     // What takes long comes before what has to be undone.
@@ -327,10 +343,17 @@ async fn make(
         pid_namespace: blueprint.pid_namespace.as_deref(),
         cgroup: &cgroup.cgroup,
         stdio,
+        terminal: device.as_ref(),
         order: &order,
         slots: &slots,
     })?;
+    // The container's end is its own: with it, the output ends.
+    let master = device.map(|device| device.master);
     ready(process.launched(), &cgroup.cgroup, &spec).await?;
+    let terminal = master
+        .map(|master| Terminal::start(master, stdio, &places))
+        .transpose()
+        .map_err(CreateError::Terminal)?;
 
     // The container's ends are its own from here on.
     let keepers = streams
@@ -355,6 +378,7 @@ async fn make(
         pidfd,
         control,
         keepers,
+        terminal,
         cgroup: cgroup.keep(),
         mounts,
     }))
@@ -453,6 +477,7 @@ struct Start<'a> {
     pid_namespace: Option<&'a Path>,
     cgroup: &'a Cgroup,
     stdio: &'a Stdio,
+    terminal: Option<&'a Device>,
     order: &'a [u8],
     slots: &'a [BorrowedFd<'a>],
 }
@@ -472,7 +497,14 @@ fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
         .map(|path| spec::open_namespace(Namespace::Pid, path).map_err(CreateError::Gather))
         .transpose()?;
     let unified = start.cgroup.unified().map_err(CreateError::Cgroup)?;
-    let [stdin, stdout, stderr] = &start.stdio.container;
+    let stdio = match start.terminal {
+        Some(device) => [device.slave.as_fd(); 3],
+        None => start.stdio.container.each_ref().map(AsFd::as_fd),
+    };
+    let launch = match start.terminal {
+        Some(_) => launch_at_terminal,
+        None => launch,
+    };
     let launched = launch(&Launch {
         program: start.program,
         argv: &argv,
@@ -480,7 +512,7 @@ fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
         new: start.new,
         pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
         unified_cgroup: unified.as_ref().map(AsFd::as_fd),
-        stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        stdio,
         order: start.order,
         slots: start.slots,
     })

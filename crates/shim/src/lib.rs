@@ -36,4 +36,5 @@ pub mod stdio;
 #[expect(unsafe_code, reason = "registering a descriptor with the event loop")]
 mod sys;
 pub mod task;
+pub mod terminal;
 pub mod update;

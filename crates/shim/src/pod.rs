@@ -235,6 +235,9 @@ impl Pod {
         };
         // A guest may be done before its log's reader has begun, and a client of containerd that hears of the
         // end of a task stops opening its FIFOs: the output would be lost.
+        if let Some(terminal) = &task.terminal {
+            terminal.copied_within(READER_PATIENCE).await;
+        }
         task.keepers.drained_within(READER_PATIENCE).await;
         // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
         if status != ExitStatus::Code(0) {
@@ -242,6 +245,9 @@ impl Pod {
         }
         self.ended(&task, status);
         // Output that nobody has read yet is kept until a reader comes or the task is deleted.
+        if let Some(terminal) = &task.terminal {
+            terminal.copied().await;
+        }
         while !task.keepers.release() {
             sleep(READER_PAUSE).await;
         }
@@ -304,6 +310,9 @@ impl Pod {
         remove_cgroup(&task)
             .await
             .map_err(|error| failed(error.into()))?;
+        if let Some(terminal) = &task.terminal {
+            terminal.close();
+        }
         task.keepers.close();
         drop(
             task.mounts

@@ -27,6 +27,7 @@ use crate::pod::Pod;
 use crate::stats::metrics;
 use crate::status::TaskError;
 use crate::task::State;
+use crate::terminal;
 use crate::update::update;
 
 /// The name that the generated code knows, and the one that containerd 1.7 asks for.
@@ -208,7 +209,10 @@ impl TaskService for Service {
         no_exec(&request.id, &request.exec_id)?;
         // The guest reads the FIFO itself: it sees the end of file when the client closes its end, before
         // or after this call.
-        self.pod.task(&request.id)?;
+        let task = self.pod.task(&request.id)?;
+        if let Some(terminal) = task.terminal.as_ref().filter(|_| request.stdin) {
+            terminal.close_input();
+        }
         Ok(Empty::new())
     }
 
@@ -216,8 +220,15 @@ impl TaskService for Service {
         unsupported("exec into a Wasm container is not supported yet")
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> ttrpc::Result<Empty> {
-        unsupported("terminals are not supported yet")
+    async fn resize_pty(
+        &self,
+        _: &TtrpcContext,
+        request: ResizePtyRequest,
+    ) -> ttrpc::Result<Empty> {
+        no_exec(&request.id, &request.exec_id)?;
+        let task = self.pod.task(&request.id)?;
+        terminal::resize_of(&task, request.width, request.height)?;
+        Ok(Empty::new())
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {

@@ -2,7 +2,7 @@
 //! loop.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,6 +15,15 @@ pub(crate) fn watch_readable(file: BorrowedFd<'_>) -> io::Result<AsyncFd<Borrowe
     // SAFETY: the descriptor must stay open, and stay the same, for as long as the `AsyncFd` lives. The
     // borrow, which the `AsyncFd` holds, keeps its owner from closing or replacing it.
     unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Watches a descriptor that belongs to the watch.
+///
+/// # Errors
+/// The event loop has no room, or the file is none that lets anybody wait.
+pub(crate) fn watch_own(file: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as above. The `AsyncFd` owns the descriptor, and nobody takes it out or replaces it.
+    unsafe { AsyncFd::register_with_interest(file, interest) }.map_err(io::Error::from)
 }
 
 /// Which of the two processes this is after [`fork`].

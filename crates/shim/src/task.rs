@@ -16,6 +16,7 @@ use crate::exit_record::Exit;
 use crate::pause::Brake;
 use crate::status::TaskError;
 use crate::stdio::{Keepers, Places};
+use crate::terminal::Terminal;
 
 /// A container's process.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Task {
     pub pidfd: OwnedFd,
     /// The shim's ends of its FIFOs.
     pub keepers: Keepers,
+    /// Its terminal, if it has one.
+    pub terminal: Option<Terminal>,
     /// Its cgroup.
     pub cgroup: Cgroup,
     /// Its mount namespace. While this is held the kernel takes the mounts down after the exit is told,
@@ -64,6 +67,8 @@ pub struct Parts {
     pub control: Control,
     /// See [`Task::keepers`].
     pub keepers: Keepers,
+    /// See [`Task::terminal`].
+    pub terminal: Option<Terminal>,
     /// See [`Task::cgroup`].
     pub cgroup: Cgroup,
     /// See [`Task::mounts`].
@@ -100,6 +105,7 @@ impl Task {
             pid: parts.pid,
             pidfd: parts.pidfd,
             keepers: parts.keepers,
+            terminal: parts.terminal,
             cgroup: parts.cgroup,
             mounts: Mutex::new(parts.mounts),
             deleting: tokio::sync::Mutex::new(()),

@@ -1,7 +1,7 @@
 //! An engine host for tests of the shim: no engine, it does what the guest's arguments say.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
@@ -77,9 +77,52 @@ fn main() -> Result<ExitCode, Failure> {
             std::io::stderr().write_all(b"done")?;
             return Ok(number.into());
         }
+        Some("terminal") => {
+            return Ok(ExitCode::from(at_terminal()?));
+        }
+        // 1,000 lines, or 100,000, and one.
+        Some(word @ ("pour" | "flood")) => {
+            let lines = if word == "pour" { 1_000 } else { 100_000 };
+            let text = "0123456789\n".repeat(lines) + "the last line\n";
+            std::io::stdout().write_all(text.as_bytes())?;
+            return Ok(number.into());
+        }
         _ => {}
     }
     loop {
         std::thread::park();
     }
+}
+
+/// Says what it was given, then answers each line.
+fn at_terminal() -> Result<u8, Failure> {
+    let size = || {
+        let size = rustix::termios::tcgetwinsize(std::io::stdin())?;
+        Ok::<_, Failure>(format!("size {} {}", size.ws_row, size.ws_col))
+    };
+    let terminals = [
+        std::io::stdin().is_terminal(),
+        std::io::stdout().is_terminal(),
+        std::io::stderr().is_terminal(),
+    ];
+    let [stdin, stdout, stderr] = terminals;
+    let own = rustix::termios::tcgetsid(std::io::stdin())? == rustix::process::getsid(None)?;
+    let mut stdout_stream = std::io::stdout();
+    writeln!(
+        stdout_stream,
+        "terminals: {stdin} {stdout} {stderr}, {}, controlled: {own}",
+        size()?
+    )?;
+    for line in std::io::stdin().lines() {
+        match line?.as_str() {
+            "size" => writeln!(stdout_stream, "{}", size()?)?,
+            "exit" => {
+                writeln!(std::io::stderr(), "bye")?;
+                return Ok(9);
+            }
+            other => writeln!(stdout_stream, "read {other}")?,
+        }
+    }
+    writeln!(stdout_stream, "end of file")?;
+    Ok(0)
 }

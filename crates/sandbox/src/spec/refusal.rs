@@ -140,7 +140,6 @@ fn unsupported_linux(linux: &Linux) -> Result<(), Refusal> {
 
 fn unsupported_process(process: &Process, facts: &Facts) -> Result<(), Refusal> {
     refuse_set(&[
-        ("process.terminal", process.terminal() == Some(true)),
         ("process.scheduler", process.scheduler().is_some()),
         ("process.ioPriority", process.io_priority().is_some()),
         (

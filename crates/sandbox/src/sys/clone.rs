@@ -23,6 +23,8 @@ pub(crate) enum Stage {
     Descriptors = 2,
     /// The exec itself.
     Exec = 3,
+    /// Its controlling terminal.
+    Terminal = 4,
 }
 
 /// Why there is no child.
@@ -46,6 +48,8 @@ pub(crate) struct Program<'a> {
     pub(crate) namespaces: u32,
     /// The cgroup (of the unified tree) in which it starts.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptor 0 becomes its controlling terminal.
+    pub(crate) terminal: bool,
 }
 
 /// What the child reads, and the one place where it writes.
@@ -56,6 +60,7 @@ struct Prepared {
     environment: *const *const c_char,
     descriptors: *const RawFd,
     count: RawFd,
+    terminal: bool,
     /// Set by the child before it gives up.
     stage: i32,
     errno: i32,
@@ -100,6 +105,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
         environment: environment.as_ptr(),
         descriptors: descriptors.as_ptr(),
         count,
+        terminal: program.terminal,
         stage: 0,
         errno: 0,
     };
@@ -144,6 +150,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
         let stage = match stage {
             1 => Stage::Signals,
             2 => Stage::Descriptors,
+            4 => Stage::Terminal,
             _ => Stage::Exec,
         };
         return Err(CloneError::Child(
@@ -369,6 +376,14 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
             unsafe { give_up(prepared, Stage::Descriptors) };
         }
         number += 1;
+    }
+    if prepared.terminal {
+        // SAFETY: no pointers; 0 does not take the terminal from another session.
+        let result = unsafe { libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0) };
+        if result != 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Terminal) };
+        }
     }
     // Whatever was opened without close-on-exec by anybody in the parent ends here.
     // SAFETY: no pointers.

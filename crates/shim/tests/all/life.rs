@@ -282,7 +282,7 @@ fn what_is_not_there_yet_says_so() {
     let containerd = Containerd::new();
     containerd.make(&Spec::guest("c", "run"));
     let shim = containerd.shim("c");
-    for method in ["Exec", "ResizePty", "Checkpoint"] {
+    for method in ["Exec", "Checkpoint"] {
         assert_eq!(
             code(raw_call(
                 &shim,

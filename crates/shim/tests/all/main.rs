@@ -10,3 +10,4 @@ mod life;
 mod limits;
 mod refused;
 mod starts;
+mod terminal;
