@@ -60,6 +60,11 @@ impl<'a> Cri<'a> {
     /// # Errors
     /// If it cannot be run or does not end. Any exit code is a success.
     pub fn crictl<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Result<Ran> {
+        command::run(&mut self.crictl_command(arguments))
+    }
+
+    /// `crictl …`, to be run.
+    pub fn crictl_command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let socket = format!("unix://{}", self.node.socket().display());
         let mut command = Command::new(&self.program);
         command
@@ -72,7 +77,7 @@ impl<'a> Cri<'a> {
                 "30s",
             ])
             .args(arguments);
-        command::run(&mut command)
+        command
     }
 
     /// Pulls an image by a handler's eyes; answers nothing but that it worked.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
 use skiff_test::guest;
 use skiff_test::image::Image;
 use skiff_test::node::{Node, Version};
 
-skiff_test::cases!(at_a_keyboard, attached_again, log_of_much_output,);
+skiff_test::cases!(at_a_keyboard, attached_again, log_of_much_output, of_a_pod,);
 
 /// Exits with 50 or 51 when its input or output is no terminal to it; else shows what it reads first, and exits with 7.
 const GUEST: &str = r#"(module
@@ -40,16 +41,15 @@ struct Console {
 }
 
 impl Console {
-    fn start(node: &Node, words: &[String]) -> Result<Self> {
-        let ctr = node.ctr_command(words);
-        // exec: what is killed is `ctr`, and not a shell around it.
-        let mut line = format!("exec {}", ctr.get_program().display());
-        for word in ctr.get_args() {
+    fn start(program: &Command) -> Result<Self> {
+        // exec: what is killed is the program, and not a shell around it.
+        let mut line = format!("exec {}", program.get_program().display());
+        for word in program.get_args() {
             line.push_str(&format!(" '{}'", word.display()));
         }
         let mut script = Command::new("script");
         script.args(["-q", "-e", "-c", &line, "/dev/null"]);
-        for (name, value) in ctr.get_envs() {
+        for (name, value) in program.get_envs() {
             if let Some(value) = value {
                 script.env(name, value);
             }
@@ -126,7 +126,7 @@ fn at_a_keyboard() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let image = Image::root_file("terminal", &guest::text(GUEST)?);
     node.import(&image)?;
-    let mut console = Console::start(&node, &run(&image, "typed", true))?;
+    let mut console = Console::start(&node.ctr_command(&run(&image, "typed", true)))?;
     console.sees("a terminal\n")?;
     console.types("typed\n")?;
     console.sees("typed\ntyped\n")?;
@@ -139,10 +139,10 @@ fn attached_again() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let image = Image::root_file("terminal", &guest::text(GUEST)?);
     node.import(&image)?;
-    let console = Console::start(&node, &run(&image, "again", false))?;
+    let console = Console::start(&node.ctr_command(&run(&image, "again", false)))?;
     console.sees("a terminal\n")?;
     drop(console);
-    let mut console = Console::start(&node, &["task", "attach", "again"].map(str::to_owned))?;
+    let mut console = Console::start(&node.ctr_command(&["task", "attach", "again"]))?;
     std::thread::sleep(Duration::from_millis(500));
     console.types("later\n")?;
     console.sees("later\nlater\n")?;
@@ -167,12 +167,33 @@ fn log_of_much_output() -> Result<()> {
         "3",
     ];
     words.extend(guest.map(str::to_owned));
-    let mut console = Console::start(&node, &words)?;
+    let mut console = Console::start(&node.ctr_command(&words))?;
     ensure!(console.ends()? == Some(3), "{}", console.shown());
     console.sees("the-last\n")?;
     let lines = console.shown().lines().count();
     ensure!(lines >= 20_001, "{lines} lines");
     Ok(())
+}
+
+/// A container with `tty: true`, as `kubectl attach -it` comes to it; the kubelet's log has all of it too.
+fn of_a_pod() -> Result<()> {
+    let mut node = Node::start(Version::V2_4)?;
+    let image = Image::root_file("terminal", &guest::text(GUEST)?);
+    let reference = node.registry()?.push(&image, "terminal")?;
+    let cri = node.cri()?;
+    cri.pull(&reference)?;
+    let pod = cri.pod("wasmtime", "pod")?;
+    let config = json!({ "tty": true, "stdin": true });
+    let container = pod.start(&reference, &config)?;
+    let mut console = Console::start(&cri.crictl_command(&["attach", "-i", "-t", &container.id]))?;
+    std::thread::sleep(Duration::from_secs(1));
+    console.types("typed\n")?;
+    console.sees("typed\ntyped\n")?;
+    ensure!(container.wait()? == 7, "{}", console.shown());
+    let (log, _) = container.logs()?;
+    ensure!(log.contains("a terminal"), "{log}");
+    drop(console);
+    pod.remove()
 }
 
 fn run(image: &Image, id: &str, remove: bool) -> Vec<String> {
