@@ -85,6 +85,9 @@ pub fn remove(run: &Path) -> Result<bool, SlimError> {
             }
         }
     }
+    // What they hung on. A container that starts now has made them anew, and keeps them.
+    drop(fs::remove_file(directory.join(FILE)));
+    drop(fs::remove_dir(&directory));
     Ok(removed)
 }
 

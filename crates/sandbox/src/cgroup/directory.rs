@@ -35,6 +35,9 @@ pub(super) struct Directory {
 /// container below them, also by a process that did not make them; what others made is never touched.
 const MADE_BY_US: &str = "trusted.skiff.parent";
 
+/// What `cpu.cfs_period_us` of a new cgroup is, in microseconds (kernel, `default_cfs_period`).
+const DEFAULT_PERIOD: &str = "100000";
+
 /// How often a directory is made again that somebody removed in between, with the container before.
 const MAKE_ATTEMPTS: usize = 100;
 
@@ -213,7 +216,13 @@ impl Cgroup {
                         field: setting.field,
                         controller: setting.controller.to_owned(),
                     })?;
-            apply(setting, directory)?;
+            // Each write of period or quota has the kernel walk over all cgroups of the node.
+            let has_it = made.contains(&directory)
+                && setting.file == "cpu.cfs_period_us"
+                && setting.value == DEFAULT_PERIOD;
+            if !has_it {
+                apply(setting, directory)?;
+            }
         }
         Ok(())
     }
@@ -239,10 +248,13 @@ fn make_directories<'a>(
     made: &mut Vec<&'a Path>,
 ) -> io::Result<()> {
     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
+    if cpuset {
+        ask_for_copies(path, &hierarchy.mount);
+    }
     // The usual case: all above it is there, made and set up by whoever made the pod's cgroup.
     if fs::create_dir(path).is_ok() {
         made.push(path);
-        if !cpuset || take_over_cpuset(path).is_ok() {
+        if !cpuset || is_set_up(path) || take_over_cpuset(path).is_ok() {
             return Ok(());
         }
     }
@@ -302,6 +314,27 @@ fn make_levels<'a>(
         }
     }
     Ok(())
+}
+
+/// Has the kernel copy processors and memory nodes of the parent when the directory is made. Each write of them has it
+/// rebuild its scheduling domains, which takes longer the more cgroups and processes there are: with a thousand pods,
+/// milliseconds. The parent is the pod's; the flag changes nothing but what is made below it. It is not set on the
+/// hierarchy's root, which is the node's.
+fn ask_for_copies(path: &Path, root: &Path) {
+    if let Some(parent) = path.parent()
+        && parent != root
+        && let Err(error) = write(&parent.join("cgroup.clone_children"), "1")
+    {
+        // It is not there yet, or its kernel has no such file: the values are written then.
+        log::debug!("cpusets below {} are not copied: {error}", parent.display());
+    }
+}
+
+/// Whether a cpuset can take processes.
+fn is_set_up(path: &Path) -> bool {
+    ["cpuset.cpus", "cpuset.mems"]
+        .into_iter()
+        .all(|file| read(&path.join(file)).is_ok_and(|value| !value.trim().is_empty()))
 }
 
 /// What [`inherit_cpuset`] comes to for a new directory below one that is set up.

@@ -1,5 +1,7 @@
 //! Layouts as text, and real cgroups of this machine: the latter need root, and cgroup v1 or a hybrid.
 
+use std::path::Path;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -515,4 +517,42 @@ fn limits_of_our_own_are_left_out_where_the_node_lacks_a_controller() {
             .all(|setting| setting.controller == "memory"),
         "{plan:?}"
     );
+}
+
+/// The kernel copies a cpuset when it is made: nothing is written, and the node's own root is left as it is.
+#[test]
+fn cpusets_are_copied_and_the_root_is_left_alone() {
+    let layout = Layout::of_node().unwrap();
+    let Some(hierarchy) = layout.hierarchy("cpuset") else {
+        println!("skipped: this machine has no cpuset controller of v1");
+        return;
+    };
+    let flag = |place: &Path| {
+        std::fs::read_to_string(place.join("cgroup.clone_children"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let before = flag(&hierarchy.mount);
+    let name = format!("/skiff-test-{}-copies", std::process::id());
+    let first = Cgroup::create(&CgroupPlan::new(format!("{name}/one")), layout).unwrap();
+    let second = Cgroup::create(&CgroupPlan::new(format!("{name}/two")), layout).unwrap();
+    let parent = hierarchy.mount.join(name.trim_start_matches('/'));
+    assert_eq!(
+        (flag(&parent).as_str(), flag(&hierarchy.mount)),
+        ("1", before)
+    );
+    for cgroup in ["one", "two"] {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let value = |place: &Path| std::fs::read_to_string(place.join(file)).unwrap();
+            assert_eq!(
+                value(&parent.join(cgroup)),
+                value(&parent),
+                "{cgroup} {file}"
+            );
+        }
+    }
+    first.remove().unwrap();
+    second.remove().unwrap();
+    assert!(!parent.exists());
 }

@@ -69,7 +69,7 @@ fn it_is_made_once_and_taken_away_whole() {
     assert!(slim::remove(&slim.run).unwrap());
     assert_eq!(mounts_of_node(), before);
     assert!(!slim::remove(&slim.run).unwrap());
-    // The plain files that are left are not taken for one.
+    assert!(!slim.run.join("mounts").exists());
     assert!(slim::of_node(&slim.run, 10_000).unwrap().is_none());
     // Made anew at the same place, also by several at once.
     let made: Vec<u64> = std::thread::scope(|scope| {
