@@ -370,6 +370,8 @@ impl Drop for Node {
             let flags = rustix::mount::UnmountFlags::DETACH;
             rustix::mount::unmount(self.directory.join(mount), flags).ok();
         }
+        fs::remove_file(self.directory.join("run/mounts/namespace")).ok();
+        fs::remove_dir(self.directory.join("run/mounts")).ok();
         // After a panic the containers of the test are still there, and no news.
         if !std::thread::panicking() {
             let left = self.probe.settle(&self.before);
