@@ -83,8 +83,8 @@ pub(crate) fn ignore_terminating_signals() -> io::Result<()> {
 
 /// Gives memory that is free back to the kernel: the C library keeps it otherwise.
 pub(crate) fn give_back_memory() {
-    // SAFETY: no preconditions; what is in use is not touched.
     #[cfg(target_env = "gnu")]
+    // SAFETY: no preconditions; what is in use is not touched.
     unsafe {
         libc::malloc_trim(0);
     }

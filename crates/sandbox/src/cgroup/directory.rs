@@ -188,6 +188,15 @@ impl Cgroup {
             .map(|directory| directory.path.as_path())
     }
 
+    /// The directory that has a setting's file.
+    pub(super) fn directory_of(&self, setting: &Setting) -> Result<&Path, CgroupError> {
+        self.directory(setting.controller)
+            .ok_or_else(|| CgroupError::NoController {
+                field: setting.field,
+                controller: setting.controller.to_owned(),
+            })
+    }
+
     /// All directories, the unified one first.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let unified = self.unified.iter().map(PathBuf::as_path);
@@ -210,12 +219,7 @@ impl Cgroup {
                 .map_err(CgroupError::io("create the cgroup", path))?;
         }
         for setting in &plan.settings {
-            let directory =
-                self.directory(setting.controller)
-                    .ok_or_else(|| CgroupError::NoController {
-                        field: setting.field,
-                        controller: setting.controller.to_owned(),
-                    })?;
+            let directory = self.directory_of(setting)?;
             // Each write of period or quota has the kernel walk over all cgroups of the node.
             let has_it = made.contains(&directory)
                 && setting.file == "cpu.cfs_period_us"
@@ -254,7 +258,7 @@ fn make_directories<'a>(
     // The usual case: all above it is there, made and set up by whoever made the pod's cgroup.
     if fs::create_dir(path).is_ok() {
         made.push(path);
-        if !cpuset || is_set_up(path) || take_over_cpuset(path).is_ok() {
+        if !cpuset || inherit_cpuset(path).is_ok() {
             return Ok(());
         }
     }
@@ -328,26 +332,6 @@ fn ask_for_copies(path: &Path, root: &Path) {
         // It is not there yet, or its kernel has no such file: the values are written then.
         log::debug!("cpusets below {} are not copied: {error}", parent.display());
     }
-}
-
-/// Whether a cpuset can take processes.
-fn is_set_up(path: &Path) -> bool {
-    ["cpuset.cpus", "cpuset.mems"]
-        .into_iter()
-        .all(|file| read(&path.join(file)).is_ok_and(|value| !value.trim().is_empty()))
-}
-
-/// What [`inherit_cpuset`] comes to for a new directory below one that is set up.
-fn take_over_cpuset(path: &Path) -> io::Result<()> {
-    let parent = path.parent().ok_or(ErrorKind::NotFound)?;
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let inherited = read(&parent.join(file))?;
-        if inherited.trim().is_empty() {
-            return Err(ErrorKind::NotFound.into());
-        }
-        write(&path.join(file), inherited.trim())?;
-    }
-    Ok(())
 }
 
 fn inherit_cpuset(level: &Path) -> io::Result<()> {

@@ -29,12 +29,7 @@ impl Cgroup {
     pub fn update(&self, settings: &[Setting]) -> Result<(), CgroupError> {
         let mut changes = Vec::new();
         for setting in settings {
-            let directory =
-                self.directory(setting.controller)
-                    .ok_or_else(|| CgroupError::NoController {
-                        field: setting.field,
-                        controller: setting.controller.to_owned(),
-                    })?;
+            let directory = self.directory_of(setting)?;
             let file = file_of(setting, directory);
             let earlier = read(&file)
                 .ok()
