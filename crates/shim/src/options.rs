@@ -16,7 +16,7 @@ use serde::Deserialize;
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// The options, checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// Cgroups are made by systemd.
@@ -25,6 +25,23 @@ pub struct Options {
     /// Guests may use WASI 0.3.
     #[serde(rename = "WasiP3")]
     pub wasi_p3: bool,
+    /// Linux programs may run in the handler's pods: as containers, and by exec.
+    #[serde(rename = "LinuxPrograms")]
+    pub linux_programs: bool,
+    /// The built-in tools (`sh`, `ls`, `cat`, …) can be run by exec where an image has none.
+    #[serde(rename = "Toolbox")]
+    pub toolbox: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            systemd_cgroup: false,
+            wasi_p3: false,
+            linux_programs: true,
+            toolbox: true,
+        }
+    }
 }
 
 /// Options that cannot be used.
@@ -168,7 +185,7 @@ fn runc(bytes: &[u8]) -> Result<Options, OptionsError> {
     }
     Ok(Options {
         systemd_cgroup: runc.systemd_cgroup,
-        wasi_p3: false,
+        ..Options::default()
     })
 }
 
@@ -211,10 +228,10 @@ mod tests {
     fn toml_is_read() {
         let options = Options::from_any(Some(&generic_any(
             "",
-            "SystemdCgroup = false\nWasiP3 = true\n",
+            "SystemdCgroup = false\nWasiP3 = true\nToolbox = false\n",
         )))
         .unwrap();
-        assert!(options.wasi_p3);
+        assert!(options.wasi_p3 && options.linux_programs && !options.toolbox);
     }
 
     #[test]

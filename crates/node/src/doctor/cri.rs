@@ -130,7 +130,7 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 2] = ["SystemdCgroup", "WasiP3"];
+pub const SHIM_OPTIONS: [&str; 4] = ["SystemdCgroup", "WasiP3", "LinuxPrograms", "Toolbox"];
 /// Options that containerd itself reads.
 const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
 
