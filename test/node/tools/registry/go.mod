@@ -2,6 +2,9 @@ module skiff.test/registry
 
 go 1.26.8
 
-tool github.com/google/go-containerregistry/cmd/registry
+tool (
+	github.com/google/go-containerregistry/cmd/registry
+	skiff.test/registry/names
+)
 
-require github.com/google/go-containerregistry v0.22.1 // indirect
+require github.com/google/go-containerregistry v0.22.1
