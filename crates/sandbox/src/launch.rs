@@ -143,6 +143,8 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
     let entered = launch.pid_namespace.map(PidNamespace::enter).transpose()?;
     let spawned = spawn(&Program {
         file: above.program(launch.program),
+        path: None,
+        dies_with_thread: false,
         args: launch.argv,
         environment: launch.environment,
         descriptors: &descriptors,
@@ -153,7 +155,16 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
     if let Some(entered) = entered {
         entered.leave()?;
     }
-    let (pid, pidfd) = spawned.map_err(|error| match error {
+    let (pid, pidfd) = spawned.map_err(|error| why(error, launch.argv))?;
+    Ok(Launched {
+        pid,
+        pidfd,
+        control,
+    })
+}
+
+fn why(error: CloneError, argv: &[&CStr]) -> LaunchError {
+    match error {
         CloneError::Clone(source) => LaunchError::Clone(source),
         CloneError::Child(Stage::Signals, source) => LaunchError::Child {
             what: "signals",
@@ -167,20 +178,53 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
             what: "controlling terminal",
             source,
         },
-        CloneError::Child(Stage::Exec, source) => LaunchError::Exec {
-            argv0: launch
-                .argv
-                .first()
-                .map(|&arg| arg.to_owned())
-                .unwrap_or_default(),
+        CloneError::Child(Stage::Death, source) => LaunchError::Child {
+            what: "end, which is to come with that of its maker",
             source,
         },
+        CloneError::Child(Stage::Exec, source) => LaunchError::Exec {
+            argv0: argv.first().map(|&arg| arg.to_owned()).unwrap_or_default(),
+            source,
+        },
+    }
+}
+
+/// A program of the node to start: nothing of Skiff, and without an order.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// Its executable, or a script.
+    pub path: &'a CStr,
+    /// `argv`.
+    pub argv: &'a [&'a CStr],
+    /// `KEY=value`; nothing is inherited.
+    pub environment: &'a [&'a CStr],
+    /// stdin, stdout, stderr. It gets no other descriptors.
+    pub stdio: [BorrowedFd<'a>; 3],
+}
+
+/// Starts a program of the node, in the namespaces of the caller. The kernel kills it when the calling thread ends.
+/// Gives its number and its pidfd; whoever called waits for it.
+///
+/// # Errors
+/// See [`LaunchError`].
+pub fn run(command: &Command<'_>) -> Result<(u32, OwnedFd), LaunchError> {
+    let [stdin, ..] = command.stdio;
+    let above = Above::new(&command.stdio, stdin).map_err(|source| LaunchError::Prepare {
+        what: "the descriptors",
+        source,
     })?;
-    Ok(Launched {
-        pid,
-        pidfd,
-        control,
+    spawn(&Program {
+        file: above.program(stdin),
+        path: Some(command.path),
+        dies_with_thread: true,
+        args: command.argv,
+        environment: command.environment,
+        descriptors: &above.descriptors(&command.stdio),
+        namespaces: 0,
+        cgroup: None,
+        terminal: false,
     })
+    .map_err(|error| why(error, command.argv))
 }
 
 fn check_namespaces(new: NewNamespaces) -> Result<(), LaunchError> {

@@ -11,6 +11,7 @@ pub mod control;
 pub mod execute;
 pub mod filter;
 pub mod launch;
+pub mod orphans;
 pub mod plan;
 pub mod programs;
 #[cfg(feature = "planner")]

@@ -229,6 +229,13 @@ const USUAL: &str = "/sys/fs/cgroup";
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 const CGROUP: &str = "/proc/self/cgroup";
 
+/// The paths of another process's cgroups.
+pub(super) fn paths_of(pid: u32) -> Result<Vec<(String, String)>, CgroupError> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&file).map_err(CgroupError::io("read", file))?;
+    own_paths(&text)
+}
+
 /// `(controller, path)` for each controller, name, and `""` for v2.
 fn own_paths(cgroup: &str) -> Result<Vec<(String, String)>, CgroupError> {
     let mut paths = Vec::new();
@@ -250,7 +257,8 @@ fn own_paths(cgroup: &str) -> Result<Vec<(String, String)>, CgroupError> {
     Ok(paths)
 }
 
-fn own_of<'a>(own: &'a [(String, String)], controller: &str) -> &'a str {
+/// The path of a controller, the root if it is not listed.
+pub(super) fn own_of<'a>(own: &'a [(String, String)], controller: &str) -> &'a str {
     own.iter()
         .find(|(name, _)| name == controller)
         .map_or("/", |(_, path)| path)

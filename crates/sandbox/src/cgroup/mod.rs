@@ -19,6 +19,7 @@ pub use stats::{
 mod control;
 mod directory;
 mod layout;
+mod member;
 mod plan;
 mod stats;
 mod update;

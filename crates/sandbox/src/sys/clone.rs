@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+use crate::orphans;
 use crate::sys::exec;
 
 /// Where a child failed that never became its program.
@@ -25,6 +26,8 @@ pub(crate) enum Stage {
     Exec = 3,
     /// Its controlling terminal.
     Terminal = 4,
+    /// That it ends with the thread that started it.
+    Death = 5,
 }
 
 /// Why there is no child.
@@ -39,6 +42,10 @@ pub(crate) enum CloneError {
 /// A program to start.
 pub(crate) struct Program<'a> {
     pub(crate) file: BorrowedFd<'a>,
+    /// Executed in the place of `file`: a script can only be executed by its path.
+    pub(crate) path: Option<&'a CStr>,
+    /// The kernel kills it when the calling thread ends. A program of ours asks for that itself.
+    pub(crate) dies_with_thread: bool,
     pub(crate) args: &'a [&'a CStr],
     pub(crate) environment: &'a [&'a CStr],
     /// Become descriptors 0, 1, 2, …; there are no others. None of these, nor `file`, may have a number
@@ -56,6 +63,10 @@ pub(crate) struct Program<'a> {
 #[repr(C)]
 struct Prepared {
     file: RawFd,
+    /// Null for none.
+    path: *const c_char,
+    /// The process that it must not outlive; 0 for none.
+    parent: i32,
     args: *const *const c_char,
     environment: *const *const c_char,
     descriptors: *const RawFd,
@@ -101,6 +112,12 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
     }
     let mut prepared = Prepared {
         file: program.file.as_raw_fd(),
+        path: program.path.map_or(std::ptr::null(), CStr::as_ptr),
+        parent: if program.dies_with_thread {
+            std::process::id().cast_signed()
+        } else {
+            0
+        },
         args: args.as_ptr(),
         environment: environment.as_ptr(),
         descriptors: descriptors.as_ptr(),
@@ -131,7 +148,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
     let before = SignalMask::block_all().map_err(CloneError::Clone)?;
     // SAFETY: `clone` describes a stack of its own and a pidfd location that outlive the child's stay in
     // this memory (CLONE_VFORK), and `prepared` holds the addresses of vectors that do so too.
-    let result = unsafe { clone3(&raw const clone, &raw mut prepared) };
+    let result = orphans::cloning(|| unsafe { clone3(&raw const clone, &raw mut prepared) });
     drop(before);
     if result < 0 {
         let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
@@ -151,6 +168,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
             1 => Stage::Signals,
             2 => Stage::Descriptors,
             4 => Stage::Terminal,
+            5 => Stage::Death,
             _ => Stage::Exec,
         };
         return Err(CloneError::Child(
@@ -361,6 +379,26 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     // A session of its own: no terminal's signals. Fails only for the leader of a group, which a child is not.
     // SAFETY: no arguments.
     unsafe { libc::syscall(libc::SYS_setsid) };
+    if prepared.parent != 0 {
+        // SAFETY: no pointers.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_prctl,
+                libc::PR_SET_PDEATHSIG,
+                libc::SIGKILL,
+                0,
+                0,
+                0,
+            )
+        };
+        // The parent may have ended before the call; its memory, which is read here, is there still.
+        // SAFETY: no arguments.
+        let parent = unsafe { libc::syscall(libc::SYS_getppid) };
+        if result != 0 || parent != i64::from(prepared.parent) {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Death) };
+        }
+    }
     let mut number = 0;
     while number < prepared.count {
         // SAFETY: `count` numbers are there.
@@ -398,6 +436,19 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     if result != 0 {
         // SAFETY: see `give_up`.
         unsafe { give_up(prepared, Stage::Descriptors) };
+    }
+    if !prepared.path.is_null() {
+        // SAFETY: path and vectors were prepared by the parent; the vectors end with null pointers.
+        unsafe {
+            libc::syscall(
+                libc::SYS_execve,
+                prepared.path,
+                prepared.args,
+                prepared.environment,
+            );
+        }
+        // SAFETY: see `give_up`.
+        unsafe { give_up(prepared, Stage::Exec) };
     }
     // SAFETY: file and vectors were prepared by the parent and end with null pointers.
     unsafe {
