@@ -27,15 +27,17 @@ use tokio::time::timeout;
 use ttrpc::Code;
 
 use crate::config_file;
+use crate::exec::Host;
 use crate::exit_record::{self, Exit};
 use crate::last_words;
 use crate::module::{self, ModuleError};
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
+use crate::process::{Body, Process};
 use crate::status::TaskError;
 use crate::stdio::{Places, Stdio, StdioError};
 use crate::sys::watch_readable;
-use crate::task::{Parts, Task};
+use crate::task::{Backend, Parts, Task};
 use crate::terminal::{self, Device, DeviceError, Terminal};
 
 use guards::{CgroupGuard, Notes, ProcessGuard};
@@ -230,10 +232,10 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
         &task.id,
         &request.bundle,
         request.rootfs,
-        &task.places,
-        task.pid,
+        &task.first.places,
+        task.first.pid(),
     );
-    let pid = task.pid;
+    let pid = task.first.pid();
     tokio::spawn(Arc::clone(pod).watch(task));
     Ok(pid)
 }
@@ -255,7 +257,7 @@ async fn make(
         spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused)?;
     let device = request
         .terminal
-        .then(|| terminal::device(&spec))
+        .then(|| terminal::device(spec.process().as_ref()))
         .transpose()
         .map_err(CreateError::Terminal)?;
     let opened = if device.is_some() {
@@ -370,17 +372,20 @@ async fn make(
         .ok()
         .map(OwnedFd::from);
     notes.keep();
+    let body = Body {
+        pid,
+        pidfd,
+        keepers,
+        terminal,
+    };
     Ok(Task::new(Parts {
         id: request.id.clone(),
         bundle,
-        places,
-        pid,
-        pidfd,
-        control,
-        keepers,
-        terminal,
+        first: Process::first(places, request.terminal, body, Some(control)),
+        backend: Backend::Host(Box::new(Host::new(options))),
         cgroup: cgroup.keep(),
         mounts,
+        own_pids: blueprint.new.contains(Namespace::Pid),
     }))
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use containerd_shim_protos::api::ForwardRequest;
 use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExit, TaskIO, TaskOOM, TaskPaused, TaskResumed, TaskStart,
+    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused,
+    TaskResumed, TaskStart,
 };
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
@@ -138,11 +139,37 @@ impl Events {
         );
     }
 
-    /// A task has ended. Called once for each task, by the one place that learns of it.
-    pub fn exited(&self, id: &str, exit: &Exit) {
+    /// A process is to join a task.
+    pub fn exec_added(&self, id: &str, exec: &str) {
+        let mut event = TaskExecAdded::new();
+        event.container_id = id.to_owned();
+        event.exec_id = exec.to_owned();
+        self.put(
+            topics::TASK_EXEC_ADDED_EVENT_TOPIC,
+            "containerd.events.TaskExecAdded",
+            &event,
+        );
+    }
+
+    /// A process has joined a task.
+    pub fn exec_started(&self, id: &str, exec: &str, pid: u32) {
+        let mut event = TaskExecStarted::new();
+        event.container_id = id.to_owned();
+        event.exec_id = exec.to_owned();
+        event.pid = pid;
+        self.put(
+            topics::TASK_EXEC_STARTED_EVENT_TOPIC,
+            "containerd.events.TaskExecStarted",
+            &event,
+        );
+    }
+
+    /// A process has ended: the task's first, whose `exec` is empty, or one that joined. Called once for each, by
+    /// the one place that learns of it.
+    pub fn exited(&self, id: &str, exec: &str, exit: &Exit) {
         let mut event = TaskExit::new();
         event.container_id = id.to_owned();
-        event.id = id.to_owned();
+        event.id = if exec.is_empty() { id } else { exec }.to_owned();
         event.pid = exit.pid;
         event.exit_status = exit.code.into();
         event.exited_at = MessageField::some(exit.timestamp());

@@ -10,8 +10,9 @@ use skiff_sandbox::cgroup::{Cgroup, CgroupError};
 use tokio::time::{Instant, sleep};
 
 use crate::events::Events;
-use crate::status::{TaskError, chain};
-use crate::task::{State, Task};
+use crate::process::State;
+use crate::status::{TaskError, Who, chain};
+use crate::task::Task;
 
 /// How long the processes of a container may take to stand still, or to go on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,6 +55,17 @@ impl Brake {
         let before = std::mem::replace(&mut *self.lock(), Motion::Killed);
         if matches!(before, Motion::Stopping | Motion::Stands) {
             cgroup.try_set_frozen(false)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL was sent to one process of several. Lets it go to its end, and leaves the others standing.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn killed_one(&self, cgroup: &Cgroup, pid: u32) -> Result<(), CgroupError> {
+        if matches!(self.motion(), Motion::Stopping | Motion::Stands) {
+            cgroup.release(pid)?;
         }
         Ok(())
     }
@@ -169,7 +181,7 @@ fn failed(
 ) -> TaskError {
     TaskError::Failed {
         operation,
-        id: task.id.clone(),
+        who: Who::container(&task.id),
         source,
     }
 }

@@ -19,10 +19,11 @@ use crate::events::Events;
 use crate::exit_record::Exit;
 use crate::leftovers;
 use crate::oom;
+use crate::process::{Process, State};
 use crate::socket;
-use crate::status::{TaskError, chain};
+use crate::status::{TaskError, Who, chain};
 use crate::sys::watch_readable;
-use crate::task::{State, Task};
+use crate::task::{Busy, Task};
 
 /// How long `Delete` waits for a process that was sent SIGKILL, and for its cgroup to become empty.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
@@ -229,32 +230,29 @@ impl Pod {
     /// One for each task.
     pub async fn watch(self: Arc<Self>, task: Arc<Task>) {
         let told = oom::Told::default();
+        let first = &*task.first;
         let status = tokio::select! {
-            status = wait_for_end(&task) => status,
+            status = wait_for_end(&task, first) => status,
             never = oom::watch(&task, &self.events, &told) => match never {},
         };
-        // A guest may be done before its log's reader has begun, and a client of containerd that hears of the
-        // end of a task stops opening its FIFOs: the output would be lost.
-        if let Some(terminal) = &task.terminal {
-            terminal.copied_within(READER_PATIENCE).await;
+        // The others of a pid namespace end with its first process; of one that is shared they are ended here.
+        if !task.own_pids
+            && let Err(error) = task.cgroup.kill()
+        {
+            log::warn!(
+                "could not kill what is left of container {}: {}",
+                task.id,
+                chain(&error)
+            );
         }
-        task.keepers.drained_within(READER_PATIENCE).await;
+        all_fetched(first).await;
         // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
         if status != ExitStatus::Code(0) {
             told.tell(&task, &self.events);
         }
-        self.ended(&task, status);
-        // Output that nobody has read yet is kept until a reader comes or the task is deleted.
-        if let Some(terminal) = &task.terminal {
-            terminal.copied().await;
-        }
-        while !task.keepers.release() {
-            sleep(READER_PAUSE).await;
-        }
-    }
-
-    fn ended(&self, task: &Task, status: ExitStatus) {
-        let exit = Exit::now(task.pid, status.shell_code());
+        // The container's end is the last that is told of it.
+        task.idle().await;
+        let exit = Exit::now(first.pid(), status.shell_code());
         if let Err(error) = exit.write(&task.bundle) {
             // The event is sent all the same: the record only matters if the shim dies.
             log::warn!(
@@ -262,10 +260,79 @@ impl Pod {
                 task.id
             );
         }
-        if task.ended(exit.clone()) {
-            self.events.exited(&task.id, &exit);
-            log::debug!("container {} has ended with code {}", task.id, exit.code);
+        self.ended(&task, first, &exit);
+        release(first).await;
+    }
+
+    /// The same for an exec process, whose end is nobody's but its own. One for each that was started.
+    pub async fn watch_exec(self: Arc<Self>, task: Arc<Task>, process: Arc<Process>, busy: Busy) {
+        let status = wait_for_end(&task, &process).await;
+        all_fetched(&process).await;
+        let exit = Exit::now(process.pid(), status.shell_code());
+        self.ended(&task, &process, &exit);
+        drop(busy);
+        release(&process).await;
+    }
+
+    fn ended(&self, task: &Task, process: &Process, exit: &Exit) {
+        if process.ended(exit.clone()) {
+            self.events.exited(&task.id, &process.exec, exit);
+            log::debug!("{} has ended with code {}", task.who(process), exit.code);
         }
+    }
+
+    /// Lets the first process of a task run, and tells it.
+    ///
+    /// # Errors
+    /// It was started before, or has ended.
+    pub fn start(&self, task: &Task) -> Result<(), TaskError> {
+        let begun = task.first.begin();
+        let starting = begun.map_err(|state| task.wrong_state(state))?;
+        if let Some(control) = starting.control() {
+            control.go().map_err(|source| TaskError::Failed {
+                operation: "start",
+                who: Who::container(&task.id),
+                source: source.into(),
+            })?;
+        }
+        starting.runs();
+        // No wait since the start: the exit, however early, is told after it.
+        self.events.started(&task.id, task.first.pid());
+        Ok(())
+    }
+
+    /// Takes an exec process away.
+    ///
+    /// # Errors
+    /// It runs.
+    pub async fn delete_exec(&self, id: &str, exec: &str) -> Result<Exit, TaskError> {
+        let task = self.task(id)?;
+        let process = task.process(exec)?;
+        let _deleting = process.deleting.lock().await;
+        // The call before this one may have been faster.
+        task.process(exec)?;
+        let exit = match process.state() {
+            State::Running => {
+                return Err(TaskError::WrongState {
+                    who: task.who(&process),
+                    state: "is running: kill it before it is deleted",
+                });
+            }
+            // It never was. A start that comes now finds nothing.
+            State::Created => {
+                let started = process.begin();
+                let starting = started.map_err(|state| TaskError::WrongState {
+                    who: task.who(&process),
+                    state,
+                })?;
+                starting.failed(0);
+                Exit::now(0, 0)
+            }
+            State::Stopped(exit) => exit,
+        };
+        process.close();
+        task.remove(exec);
+        Ok(exit)
     }
 
     /// Takes a container away: its processes, its cgroup, its place here.
@@ -284,11 +351,11 @@ impl Pod {
         match task.state() {
             State::Running => {
                 return Err(TaskError::WrongState {
-                    id: task.id.clone(),
+                    who: Who::container(&task.id),
                     state: "is running: kill it before it is deleted",
                 });
             }
-            State::Created => match task.kill(9, false) {
+            State::Created => match task.kill(&task.first, 9, false) {
                 Ok(()) | Err(TaskError::Finished { .. }) => {}
                 Err(error) => return Err(error),
             },
@@ -296,10 +363,10 @@ impl Pod {
         }
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TaskError::Failed {
             operation: "delete",
-            id: task.id.clone(),
+            who: Who::container(&task.id),
             source,
         };
-        let mut exit = task.exit();
+        let mut exit = task.first.exit();
         let exit = match timeout(DELETE_PATIENCE, exit.wait_for(Option::is_some)).await {
             Ok(Ok(exit)) => exit.clone(),
             _ => None,
@@ -310,10 +377,7 @@ impl Pod {
         remove_cgroup(&task)
             .await
             .map_err(|error| failed(error.into()))?;
-        if let Some(terminal) = &task.terminal {
-            terminal.close();
-        }
-        task.keepers.close();
+        task.first.close();
         drop(
             task.mounts
                 .lock()
@@ -365,17 +429,18 @@ impl Drop for Reservation<'_> {
 }
 
 /// Waits on the pidfd, and takes the exit status from the kernel.
-async fn wait_for_end(task: &Task) -> ExitStatus {
-    let watched = watch_readable(task.pidfd.as_fd());
+async fn wait_for_end(task: &Task, process: &Process) -> ExitStatus {
+    let Some(pidfd) = process.pidfd() else {
+        log::error!("{} is watched and was never there", task.who(process));
+        return ExitStatus::Code(u8::MAX);
+    };
+    let watched = watch_readable(pidfd);
     loop {
-        match process::try_wait(task.pidfd.as_fd()) {
+        match process::try_wait(pidfd) {
             Ok(Some(status)) => return status,
             Ok(None) => {}
             Err(error) => {
-                log::error!(
-                    "lost sight of the process of container {}: {error}",
-                    task.id
-                );
+                log::error!("lost sight of {}: {error}", task.who(process));
                 return ExitStatus::Code(u8::MAX);
             }
         }
@@ -386,6 +451,29 @@ async fn wait_for_end(task: &Task) -> ExitStatus {
             },
             // Without the event loop (its memory is used up) there is still the clock.
             Err(_) => sleep(READER_PAUSE).await,
+        }
+    }
+}
+
+/// A guest may be done before its log's reader has begun, and a client of containerd that hears of the end of a
+/// process stops opening its FIFOs: the output would be lost.
+async fn all_fetched(process: &Process) {
+    if let Some(body) = process.body() {
+        if let Some(terminal) = &body.terminal {
+            terminal.copied_within(READER_PATIENCE).await;
+        }
+        body.keepers.drained_within(READER_PATIENCE).await;
+    }
+}
+
+/// Output that nobody has read yet is kept until a reader comes or the process is deleted.
+async fn release(process: &Process) {
+    if let Some(body) = process.body() {
+        if let Some(terminal) = &body.terminal {
+            terminal.copied().await;
+        }
+        while !body.keepers.release() {
+            sleep(READER_PAUSE).await;
         }
     }
 }

@@ -22,11 +22,12 @@ use containerd_shim_protos::shim_async::{Task as TaskService, create_task};
 use ttrpc::r#async::{Service as Methods, TtrpcContext};
 
 use crate::create::create;
+use crate::exec;
 use crate::pause::{Motion, pause, resume};
 use crate::pod::Pod;
+use crate::process::State;
 use crate::stats::metrics;
-use crate::status::TaskError;
-use crate::task::State;
+use crate::status::{TaskError, Who};
 use crate::terminal;
 use crate::update::update;
 
@@ -53,18 +54,6 @@ pub fn services(pod: &Arc<Pod>) -> HashMap<String, Methods> {
     services
 }
 
-/// Exec has its place in the calls, and comes later: until then no exec process exists.
-fn no_exec(id: &str, exec: &str) -> Result<(), TaskError> {
-    if exec.is_empty() {
-        Ok(())
-    } else {
-        Err(TaskError::NoExec {
-            id: id.to_owned(),
-            exec: exec.to_owned(),
-        })
-    }
-}
-
 fn unsupported<T>(sentence: &'static str) -> ttrpc::Result<T> {
     Err(TaskError::Unsupported(sentence).into())
 }
@@ -72,16 +61,22 @@ fn unsupported<T>(sentence: &'static str) -> ttrpc::Result<T> {
 #[async_trait]
 impl TaskService for Service {
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
-        no_exec(&request.id, &request.exec_id)?;
         let task = self.pod.task(&request.id)?;
+        let process = task.process(&request.exec_id)?;
         let mut response = StateResponse::new();
-        response.id.clone_from(&task.id);
+        if process.exec.is_empty() {
+            response.id.clone_from(&task.id);
+        } else {
+            response.id.clone_from(&process.exec);
+            response.exec_id.clone_from(&process.exec);
+        }
         response.bundle = task.bundle.display().to_string();
-        response.pid = task.pid;
-        response.stdin.clone_from(&task.places.stdin);
-        response.stdout.clone_from(&task.places.stdout);
-        response.stderr.clone_from(&task.places.stderr);
-        response.status = match task.state() {
+        response.pid = process.pid();
+        response.stdin.clone_from(&process.places.stdin);
+        response.stdout.clone_from(&process.places.stdout);
+        response.stderr.clone_from(&process.places.stderr);
+        response.terminal = process.at_terminal;
+        response.status = match process.state() {
             State::Created => Status::CREATED,
             State::Running => match task.brake.motion() {
                 Motion::Goes | Motion::Killed => Status::RUNNING,
@@ -115,20 +110,24 @@ impl TaskService for Service {
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
-        no_exec(&request.id, &request.exec_id)?;
         let task = self.pod.task(&request.id)?;
-        task.start()?;
-        // No wait since the start: the exit, however early, is told after it.
-        self.pod.events.started(&task.id, task.pid);
+        let process = task.process(&request.exec_id)?;
+        if process.exec.is_empty() {
+            self.pod.start(&task)?;
+        } else {
+            exec::start(&self.pod, &task, &process)
+                .await
+                .inspect_err(|error| log::warn!("{}", crate::status::chain(error)))?;
+        }
         let mut response = StartResponse::new();
-        response.pid = task.pid;
+        response.pid = process.pid();
         Ok(response)
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
-        no_exec(&request.id, &request.exec_id)?;
         let task = self.pod.task(&request.id)?;
-        let mut receiver = task.exit();
+        let mut receiver = task.process(&request.exec_id)?.exit();
+        drop(task);
         let exit = receiver
             .wait_for(Option::is_some)
             .await
@@ -144,10 +143,9 @@ impl TaskService for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        no_exec(&request.id, &request.exec_id)?;
-        self.pod
-            .task(&request.id)?
-            .kill(request.signal, request.all)?;
+        let task = self.pod.task(&request.id)?;
+        let process = task.process(&request.exec_id)?;
+        task.kill(&process, request.signal, request.all)?;
         Ok(Empty::new())
     }
 
@@ -156,8 +154,11 @@ impl TaskService for Service {
         _: &TtrpcContext,
         request: DeleteRequest,
     ) -> ttrpc::Result<DeleteResponse> {
-        no_exec(&request.id, &request.exec_id)?;
-        let exit = self.pod.delete(&request.id).await?;
+        let exit = if request.exec_id.is_empty() {
+            self.pod.delete(&request.id).await?
+        } else {
+            self.pod.delete_exec(&request.id, &request.exec_id).await?
+        };
         let mut response = DeleteResponse::new();
         response.pid = exit.pid;
         response.exit_status = exit.code.into();
@@ -180,7 +181,7 @@ impl TaskService for Service {
         let task = self.pod.task(&request.id)?;
         let stats = task.cgroup.stats().map_err(|error| TaskError::Failed {
             operation: "measure",
-            id: request.id.clone(),
+            who: Who::container(&request.id),
             source: error.into(),
         })?;
         let mut response = StatsResponse::new();
@@ -196,7 +197,10 @@ impl TaskService for Service {
         let mut response = ConnectResponse::new();
         response.shim_pid = std::process::id();
         // containerd asks when it restarts, and takes an error for a dead shim.
-        response.task_pid = self.pod.task(&request.id).map_or(0, |task| task.pid);
+        response.task_pid = self
+            .pod
+            .task(&request.id)
+            .map_or(0, |task| task.first.pid());
         Ok(response)
     }
 
@@ -206,18 +210,21 @@ impl TaskService for Service {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
-        no_exec(&request.id, &request.exec_id)?;
-        // The guest reads the FIFO itself: it sees the end of file when the client closes its end, before
+        // A guest reads the FIFO itself: it sees the end of file when the client closes its end, before
         // or after this call.
-        let task = self.pod.task(&request.id)?;
-        if let Some(terminal) = task.terminal.as_ref().filter(|_| request.stdin) {
+        let process = self.pod.task(&request.id)?.process(&request.exec_id)?;
+        if let Some(terminal) = process.terminal().filter(|_| request.stdin) {
             terminal.close_input();
         }
         Ok(Empty::new())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        unsupported("exec into a Wasm container is not supported yet")
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
+        let task = self.pod.task(&request.id)?;
+        let exec = request.exec_id.clone();
+        exec::add(&task, request)?;
+        self.pod.events.exec_added(&task.id, &exec);
+        Ok(Empty::new())
     }
 
     async fn resize_pty(
@@ -225,9 +232,9 @@ impl TaskService for Service {
         _: &TtrpcContext,
         request: ResizePtyRequest,
     ) -> ttrpc::Result<Empty> {
-        no_exec(&request.id, &request.exec_id)?;
         let task = self.pod.task(&request.id)?;
-        terminal::resize_of(&task, request.width, request.height)?;
+        let process = task.process(&request.exec_id)?;
+        terminal::resize_of(&task, &process, request.width, request.height)?;
         Ok(Empty::new())
     }
 
@@ -249,7 +256,7 @@ impl TaskService for Service {
         let task = self.pod.task(&request.id)?;
         let facts = self.pod.facts().map_err(|error| TaskError::Failed {
             operation: "update",
-            id: request.id.clone(),
+            who: Who::container(&request.id),
             source: error.into(),
         })?;
         update(task, facts, &request.resources).await?;

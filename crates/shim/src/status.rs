@@ -1,6 +1,7 @@
 //! Why a call of the Task service is answered with an error, and the code that containerd then sees.
 
 use std::error::Error;
+use std::fmt;
 
 use ttrpc::Code;
 
@@ -8,6 +9,36 @@ use crate::create::CreateError;
 use crate::update::UpdateError;
 
 pub use skiff_sandbox::sentence::chain;
+
+/// A process that a call is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The container.
+    pub id: String,
+    /// The exec; empty for the container itself, which its first process stands for.
+    pub exec: String,
+}
+
+impl Who {
+    /// A container.
+    pub fn container(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            exec: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, exec } = self;
+        if exec.is_empty() {
+            write!(f, "container {id}")
+        } else {
+            write!(f, "exec process {exec} of container {id}")
+        }
+    }
+}
 
 /// A call that was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +49,17 @@ pub enum TaskError {
         /// The container.
         id: String,
     },
-    /// No such exec process: there are none yet.
+    /// No such exec process.
     #[error("container {id} has no exec process {exec}")]
     NoExec {
+        /// The container.
+        id: String,
+        /// The exec process.
+        exec: String,
+    },
+    /// The id of an exec process is taken.
+    #[error("container {id} has an exec process {exec} already")]
+    ExecExists {
         /// The container.
         id: String,
         /// The exec process.
@@ -33,18 +72,18 @@ pub enum TaskError {
         id: String,
     },
     /// Not in this state.
-    #[error("container {id} {state}")]
+    #[error("{who} {state}")]
     WrongState {
-        /// The container.
-        id: String,
+        /// The process.
+        who: Who,
         /// What it is, and what cannot be done to it therefore.
         state: &'static str,
     },
     /// There is no process left to signal.
-    #[error("the process of container {id} has already finished")]
+    #[error("process already finished: {who} has ended")]
     Finished {
-        /// The container.
-        id: String,
+        /// The process.
+        who: Who,
     },
     /// A signal number that is none.
     #[error("{signal} is not the number of a signal")]
@@ -77,12 +116,12 @@ pub enum TaskError {
         source: UpdateError,
     },
     /// The kernel refused.
-    #[error("could not {operation} container {id}")]
+    #[error("could not {operation} {who}")]
     Failed {
         /// What was tried.
         operation: &'static str,
-        /// The container.
-        id: String,
+        /// The process.
+        who: Who,
         /// Why not.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -95,7 +134,7 @@ impl TaskError {
     pub fn code(&self) -> Code {
         match self {
             Self::NoTask { .. } | Self::NoExec { .. } | Self::Finished { .. } => Code::NOT_FOUND,
-            Self::Exists { .. } => Code::ALREADY_EXISTS,
+            Self::Exists { .. } | Self::ExecExists { .. } => Code::ALREADY_EXISTS,
             Self::WrongState { .. } => Code::FAILED_PRECONDITION,
             Self::NoSignal { .. } => Code::INVALID_ARGUMENT,
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
@@ -121,6 +160,10 @@ mod tests {
         "c".to_owned()
     }
 
+    fn who() -> Who {
+        Who::container("c")
+    }
+
     #[test]
     fn codes() {
         let failed = || std::io::Error::other("x").into();
@@ -133,11 +176,18 @@ mod tests {
                 },
                 Code::NOT_FOUND,
             ),
-            (TaskError::Finished { id: id() }, Code::NOT_FOUND),
+            (TaskError::Finished { who: who() }, Code::NOT_FOUND),
+            (
+                TaskError::ExecExists {
+                    id: id(),
+                    exec: id(),
+                },
+                Code::ALREADY_EXISTS,
+            ),
             (TaskError::Exists { id: id() }, Code::ALREADY_EXISTS),
             (
                 TaskError::WrongState {
-                    id: id(),
+                    who: who(),
                     state: "is running",
                 },
                 Code::FAILED_PRECONDITION,
@@ -148,7 +198,7 @@ mod tests {
             (
                 TaskError::Failed {
                     operation: "kill",
-                    id: id(),
+                    who: who(),
                     source: failed(),
                 },
                 Code::INTERNAL,
@@ -163,7 +213,7 @@ mod tests {
         let cause = std::io::Error::from_raw_os_error(libc::EBUSY);
         let error = TaskError::Failed {
             operation: "delete",
-            id: id(),
+            who: who(),
             source: cause.into(),
         };
         let ttrpc::Error::RpcStatus(status) = ttrpc::Error::from(error) else {

@@ -1,53 +1,56 @@
-//! One task: a container's process from Created to its end, and what may be done to it when.
+//! One task: a container's processes, and what they share.
 //!
-//! [`Task`] changes only in methods that do not wait, so with one thread no two of them mix: an exit seen
-//! by the watcher comes wholly before or after a start. Waiting is done outside, on [`Task::exit`].
+//! What may be done to one process when is [`crate::process`]'s. Here are the container's own things, and which
+//! backend carries out the calls that each kind of container answers in its own way.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skiff_sandbox::cgroup::Cgroup;
-use skiff_sandbox::control::Control;
 use skiff_sandbox::sys::process;
 use tokio::sync::watch;
 
-use crate::exit_record::Exit;
-use crate::pause::Brake;
-use crate::status::TaskError;
-use crate::stdio::{Keepers, Places};
-use crate::terminal::Terminal;
+use crate::exec::Host;
+use crate::pause::{Brake, Motion};
+use crate::process::{Process, State};
+use crate::status::{TaskError, Who};
 
-/// A container's process.
+/// A container.
 #[derive(Debug)]
 pub struct Task {
     /// The container's id.
     pub id: String,
     /// Its bundle.
     pub bundle: PathBuf,
-    /// Its streams, as `Create` named them.
-    pub places: Places,
-    /// The process, as the node numbers it.
-    pub pid: u32,
-    /// The process, for good: numbers are used again.
-    pub pidfd: OwnedFd,
-    /// The shim's ends of its FIFOs.
-    pub keepers: Keepers,
-    /// Its terminal, if it has one.
-    pub terminal: Option<Terminal>,
+    /// Its first process.
+    pub first: Arc<Process>,
+    /// Who starts its processes.
+    pub backend: Backend,
     /// Its cgroup.
     pub cgroup: Cgroup,
     /// Its mount namespace. While this is held the kernel takes the mounts down after the exit is told,
     /// and not on the way to it.
     pub mounts: Mutex<Option<OwnedFd>>,
+    /// Whether it ends with its first process by itself: its pid namespace is its own.
+    pub own_pids: bool,
     /// Held by the one call that deletes it.
     pub deleting: tokio::sync::Mutex<()>,
     /// What pauses it.
     pub brake: Brake,
     /// Held by the one call that changes its limits.
     pub limits: Mutex<()>,
-    phase: Mutex<Phase>,
-    exit: watch::Sender<Option<Exit>>,
+    execs: Mutex<BTreeMap<String, Arc<Process>>>,
+    /// How many exec processes are being started or run.
+    busy: watch::Sender<usize>,
+}
+
+/// Who starts a container's processes. Signals, cgroup, stats, pause, terminals and exits are the same for all.
+#[derive(Debug)]
+pub enum Backend {
+    /// The shim itself, which launches engine hosts.
+    Host(Box<Host>),
 }
 
 /// What [`Task::new`] needs, as `Create` has made it.
@@ -57,43 +60,21 @@ pub struct Parts {
     pub id: String,
     /// See [`Task::bundle`].
     pub bundle: PathBuf,
-    /// See [`Task::places`].
-    pub places: Places,
-    /// See [`Task::pid`].
-    pub pid: u32,
-    /// See [`Task::pidfd`].
-    pub pidfd: OwnedFd,
-    /// The conversation with the process, which waits for its start.
-    pub control: Control,
-    /// See [`Task::keepers`].
-    pub keepers: Keepers,
-    /// See [`Task::terminal`].
-    pub terminal: Option<Terminal>,
+    /// See [`Task::first`].
+    pub first: Process,
+    /// See [`Task::backend`].
+    pub backend: Backend,
     /// See [`Task::cgroup`].
     pub cgroup: Cgroup,
     /// See [`Task::mounts`].
     pub mounts: Option<OwnedFd>,
+    /// See [`Task::own_pids`].
+    pub own_pids: bool,
 }
 
-/// Where a task is in its life.
+/// An exec process that is being started or runs: the container's end is told after its.
 #[derive(Debug)]
-enum Phase {
-    /// Waits for `Start`.
-    Created(Control),
-    Running,
-    Stopped,
-}
-
-/// [`Phase`], for those who only look.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Waits for `Start`.
-    Created,
-    /// Runs.
-    Running,
-    /// Has ended.
-    Stopped(Exit),
-}
+pub struct Busy(Arc<Task>);
 
 impl Task {
     /// A task that waits for its start.
@@ -101,92 +82,128 @@ impl Task {
         Self {
             id: parts.id,
             bundle: parts.bundle,
-            places: parts.places,
-            pid: parts.pid,
-            pidfd: parts.pidfd,
-            keepers: parts.keepers,
-            terminal: parts.terminal,
+            first: Arc::new(parts.first),
+            backend: parts.backend,
             cgroup: parts.cgroup,
             mounts: Mutex::new(parts.mounts),
+            own_pids: parts.own_pids,
             deleting: tokio::sync::Mutex::new(()),
             brake: Brake::default(),
             limits: Mutex::default(),
-            phase: Mutex::new(Phase::Created(parts.control)),
-            exit: watch::Sender::new(None),
+            execs: Mutex::default(),
+            busy: watch::Sender::new(0),
         }
     }
 
-    /// Where it is in its life.
+    /// Where the container is in its life, which is where its first process is.
     pub fn state(&self) -> State {
-        match (&*self.phase(), &*self.exit.borrow()) {
-            (Phase::Stopped, Some(exit)) => State::Stopped(exit.clone()),
-            (Phase::Created(_), _) => State::Created,
-            _ => State::Running,
-        }
+        self.first.state()
     }
 
-    /// Its end, for any number of waiters.
-    pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
-        self.exit.subscribe()
-    }
-
-    /// Lets the guest run.
+    /// The process of an exec id; the first for none.
     ///
     /// # Errors
-    /// It was started before, or has ended.
-    pub fn start(&self) -> Result<(), TaskError> {
-        let mut phase = self.phase();
-        match &*phase {
-            Phase::Created(control) => {
-                control.go().map_err(|source| TaskError::Failed {
-                    operation: "start",
-                    id: self.id.clone(),
-                    source: source.into(),
-                })?;
-                *phase = Phase::Running;
-                Ok(())
+    /// There is no such exec.
+    pub fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
+        if exec.is_empty() {
+            return Ok(Arc::clone(&self.first));
+        }
+        self.execs()
+            .get(exec)
+            .cloned()
+            .ok_or_else(|| TaskError::NoExec {
+                id: self.id.clone(),
+                exec: exec.to_owned(),
+            })
+    }
+
+    /// A new exec process, which waits for its start.
+    ///
+    /// # Errors
+    /// Its id is taken, or the container does not run.
+    pub fn add(&self, process: Process) -> Result<(), TaskError> {
+        self.takes_execs()?;
+        let mut execs = self.execs();
+        if execs.contains_key(&process.exec) {
+            return Err(TaskError::ExecExists {
+                id: self.id.clone(),
+                exec: process.exec,
+            });
+        }
+        execs.insert(process.exec.clone(), Arc::new(process));
+        Ok(())
+    }
+
+    /// An exec process is deleted.
+    pub fn remove(&self, exec: &str) {
+        self.execs().remove(exec);
+    }
+
+    /// Whether a process can join the container now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn takes_execs(&self) -> Result<(), TaskError> {
+        match (self.state(), self.brake.motion()) {
+            (State::Created, _) => {
+                Err(self.wrong_state("has not been started: nothing can be executed in it"))
             }
-            Phase::Running => Err(self.wrong_state("is running already: it cannot be started")),
-            Phase::Stopped => Err(self.wrong_state(
-                "has ended: it cannot be started again, delete it and create it anew",
-            )),
+            (State::Stopped(_), _) => {
+                Err(self.wrong_state("has ended: nothing can be executed in it"))
+            }
+            (State::Running, Motion::Stopping | Motion::Stands) => {
+                Err(self
+                    .wrong_state("is paused: nothing can be executed in it before it is resumed"))
+            }
+            (State::Running, Motion::Goes | Motion::Killed) => Ok(()),
         }
     }
 
-    /// Sends a signal to the process, or with `all` to every process of the container.
+    /// An exec process is about to be there.
+    pub fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.send_modify(|count| *count += 1);
+        Busy(Arc::clone(self))
+    }
+
+    /// Waits until no exec process is left.
+    pub async fn idle(&self) {
+        // The sender is the task's own: it is there.
+        drop(self.busy.subscribe().wait_for(|count| *count == 0).await);
+    }
+
+    /// Sends a signal to a process, or with `all` to every process of the container.
     ///
     /// # Errors
     /// [`TaskError::Finished`] when there is nothing left to signal.
-    pub fn kill(&self, signal: u32, all: bool) -> Result<(), TaskError> {
+    pub fn kill(&self, process: &Process, signal: u32, all: bool) -> Result<(), TaskError> {
         let number = i32::try_from(signal).map_err(|_| TaskError::NoSignal { signal })?;
+        let who = || self.who(process);
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TaskError::Failed {
             operation: "signal",
-            id: self.id.clone(),
+            who: who(),
             source,
         };
-        let finished = || TaskError::Finished {
-            id: self.id.clone(),
-        };
-        let stopped = matches!(*self.phase(), Phase::Stopped);
-        let mut signalled = false;
-        if !stopped {
-            match process::send_signal(self.pidfd.as_fd(), number) {
-                Ok(()) => signalled = true,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINVAL) => return Err(TaskError::NoSignal { signal }),
-                    // It has ended, and the watcher has yet to learn of it.
-                    Some(libc::ESRCH) => {}
-                    _ => return Err(failed(error.into())),
-                },
-            }
+        if process.body().is_none() && process.state() == State::Created {
+            return Err(TaskError::WrongState {
+                who: who(),
+                state: "has not been started: it cannot be signalled",
+            });
         }
-        if all {
+        let mut signalled = match process.signal(number) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return Err(TaskError::NoSignal { signal });
+            }
+            other => other.map_err(|error| failed(error.into()))?,
+        };
+        let first = process.exec.is_empty();
+        // runc knows no `all` of an exec either.
+        if all && first {
             let others = self.cgroup.pids().map_err(|error| failed(error.into()))?;
             if number == libc::SIGKILL && !others.is_empty() {
                 self.cgroup.kill().map_err(|error| failed(error.into()))?;
                 signalled = true;
             } else {
-                for pid in others.into_iter().filter(|pid| *pid != self.pid) {
+                for pid in others.into_iter().filter(|pid| *pid != process.pid()) {
                     // Gone meanwhile: what was wanted, or nearly so.
                     signalled |= process::open_pidfd(pid)
                         .and_then(|pidfd| process::send_signal(pidfd.as_fd(), number))
@@ -195,10 +212,18 @@ impl Task {
             }
         }
         if signalled && number == libc::SIGKILL {
-            let thawed = self.brake.killed(&self.cgroup);
+            let thawed = if first {
+                self.brake.killed(&self.cgroup)
+            } else {
+                self.brake.killed_one(&self.cgroup, process.pid())
+            };
             thawed.map_err(|error| failed(error.into()))?;
         }
-        if signalled { Ok(()) } else { Err(finished()) }
+        if signalled {
+            Ok(())
+        } else {
+            Err(TaskError::Finished { who: who() })
+        }
     }
 
     /// Process ids of the container.
@@ -208,31 +233,34 @@ impl Task {
         // 2.x takes an empty list, when it restarts, for a task that never was, and deletes it with its
         // exit code.
         if pids.is_empty() {
-            pids.push(self.pid);
+            pids.push(self.first.pid());
         }
         pids
     }
 
-    /// The process has ended. `false` if that was known.
-    pub fn ended(&self, exit: Exit) -> bool {
-        let mut phase = self.phase();
-        if matches!(*phase, Phase::Stopped) {
-            return false;
+    /// A process of this container, for messages.
+    pub fn who(&self, process: &Process) -> Who {
+        Who {
+            id: self.id.clone(),
+            exec: process.exec.clone(),
         }
-        *phase = Phase::Stopped;
-        self.exit.send_replace(Some(exit));
-        true
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Process>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is in no state for a call.
     pub(crate) fn wrong_state(&self, state: &'static str) -> TaskError {
         TaskError::WrongState {
-            id: self.id.clone(),
+            who: self.who(&self.first),
             state,
         }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.send_modify(|count| *count -= 1);
     }
 }

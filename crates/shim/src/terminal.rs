@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::process::Process;
 use crate::status::TaskError;
 use crate::stdio::{Places, Stdio};
 use crate::sys::watch_own;
@@ -40,12 +41,11 @@ pub struct Terminal {
     copies: Vec<AbortHandle>,
 }
 
-/// Makes the terminal of a container, as its spec says.
+/// Makes the terminal of a process, as its spec says.
 ///
 /// # Errors
 /// See [`Device::open`].
-pub fn device(spec: &Spec) -> Result<Device, DeviceError> {
-    let process = spec.process().as_ref();
+pub fn device(process: Option<&ProcessSpec>) -> Result<Device, DeviceError> {
     let uid = process.map_or(0, |process| process.user().uid());
     let size = process.and_then(|process| process.console_size());
     let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
@@ -57,20 +57,24 @@ pub fn device(spec: &Spec) -> Result<Device, DeviceError> {
 ///
 /// # Errors
 /// It has no terminal, or nobody could have one of this size.
-pub fn resize_of(task: &Task, width: u32, height: u32) -> Result<(), TaskError> {
-    let terminal = task
-        .terminal
-        .as_ref()
-        .ok_or_else(|| TaskError::WrongState {
-            id: task.id.clone(),
-            state: "has no terminal that could be resized: it was created without one",
-        })?;
+pub fn resize_of(task: &Task, process: &Process, width: u32, height: u32) -> Result<(), TaskError> {
+    let Some(terminal) = process.terminal() else {
+        let state = if process.at_terminal {
+            "has no terminal yet that could be resized: it was not started"
+        } else {
+            "has no terminal that could be resized: it was created without one"
+        };
+        return Err(TaskError::WrongState {
+            who: task.who(process),
+            state,
+        });
+    };
     let cells = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
     terminal
         .resize(cells(height), cells(width))
         .map_err(|source| TaskError::Failed {
             operation: "resize the terminal of",
-            id: task.id.clone(),
+            who: task.who(process),
             source: source.into(),
         })
 }

@@ -12,8 +12,9 @@ use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::spec::{self, Facts, Refusal};
 use ttrpc::Code;
 
+use crate::process::State;
 use crate::status::TaskError;
-use crate::task::{State, Task};
+use crate::task::Task;
 
 /// What the type's name ends with. containerd has had different addresses before it.
 const TYPE: &str = "/LinuxResources";

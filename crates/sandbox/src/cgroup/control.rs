@@ -155,6 +155,24 @@ impl Cgroup {
             .any(|line| line == wanted))
     }
 
+    /// Lets one process of a frozen cgroup go to its end, which was sent SIGKILL.
+    ///
+    /// With v2 it goes by itself. The freezer of v1 holds it, and lets it go when it leaves for the cgroup above.
+    ///
+    /// # Errors
+    /// The cgroup above is gone, or refuses it.
+    pub fn release(&self, pid: u32) -> Result<(), CgroupError> {
+        let Some(above) = self.directory("freezer").and_then(Path::parent) else {
+            return Ok(());
+        };
+        let file = above.join("cgroup.procs");
+        match write(&file, &pid.to_string()) {
+            // Gone already: what was wanted.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other.map_err(CgroupError::io("let a process out by", file)),
+        }
+    }
+
     /// How many processes of the cgroup the kernel has killed for lack of memory.
     ///
     /// # Errors

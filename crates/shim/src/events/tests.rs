@@ -78,7 +78,7 @@ fn life(events: &Events) {
     };
     events.created("c", "/b", Vec::new(), &Places::default(), 5);
     events.started("c", 5);
-    events.exited("c", &exit);
+    events.exited("c", "", &exit);
     events.deleted("c", &exit);
 }
 
