@@ -68,6 +68,13 @@ pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
             "the plan changes the mount tree without a new mount namespace: it would be the node's";
         return Err(ExecuteError::Refused(sentence.to_owned()));
     }
+    if plan.join_process.is_some() {
+        // In the container there may be others, who would find descriptors of the node in this process
+        // (CVE-2016-9962).
+        process::hide().map_err(ExecuteError::step(
+            || "hide the process from the container's",
+        ))?;
+    }
     process::die_with_parent()
         .map_err(ExecuteError::step(|| "tie the process's life to its shim"))?;
     // What is made on the way to the container has the usual permissions, whatever the shim's mask is.

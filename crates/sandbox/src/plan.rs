@@ -30,6 +30,9 @@ pub struct Plan {
     /// `tasks` files (cgroup v1) to which the process writes `0`. The unified tree, if any, was joined by
     /// the clone itself (`CLONE_INTO_CGROUP`).
     pub cgroup_tasks: Vec<Slot>,
+    /// The process whose namespaces to enter, of a container that is there: before all others, but for its user
+    /// namespace, which is the last.
+    pub join_process: Option<JoinProcess>,
     /// Namespaces of others to enter. A joined pid namespace is the launch's business.
     pub join: Vec<JoinNamespace>,
     /// New namespaces that the process makes for itself, after those it entered: the part of
@@ -74,6 +77,15 @@ pub struct JoinNamespace {
     pub from: Slot,
 }
 
+/// Namespaces of a process to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinProcess {
+    /// A pidfd.
+    pub from: Slot,
+    /// Which.
+    pub kinds: NewNamespaces,
+}
+
 /// The kinds of namespaces. They are entered in this order, the user namespace last: until then the process
 /// has the node's rights, and can enter what belongs to the node and what belongs to that user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,7 +109,7 @@ pub enum Namespace {
     Mount,
 }
 
-/// A set of namespaces that are made new for a container.
+/// A set of namespaces: those that are made new for a container, mostly.
 ///
 /// Not all of them can be made by the clone that makes the process. A cgroup namespace shows the cgroup in
 /// which it was made as its root, so it is made after the process joined its cgroups; whatever belongs to

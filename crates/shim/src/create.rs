@@ -3,49 +3,42 @@
 //! Every step holds what it made by a guard. A step that fails, or a connection that breaks (which drops
 //! the call), undoes all steps before it; the answer is one sentence.
 
-use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
 use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
-use skiff_sandbox::cgroup::{Cgroup, CgroupError};
-use skiff_sandbox::control::{ControlError, Report};
-use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch, launch_at_terminal};
-use skiff_sandbox::plan::{JoinNamespace, Namespace, Slot};
+use skiff_sandbox::cgroup::CgroupError;
+use skiff_sandbox::control::ControlError;
+use skiff_sandbox::launch::{LaunchError, Launched};
+use skiff_sandbox::plan::{JoinNamespace, Namespace};
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
-use skiff_sandbox::sentence::readable;
 use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
-use skiff_sandbox::sys::process::{self, ExitStatus};
-use tokio::time::timeout;
 use ttrpc::Code;
 
 use crate::config_file;
 use crate::exec::Host;
 use crate::exit_record::{self, Exit};
 use crate::last_words;
+use crate::launching::{self, READY_PATIENCE, Start, append, open_program, ready, start_process};
 use crate::module::{self, ModuleError};
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
 use crate::process::{Body, Process};
 use crate::status::TaskError;
 use crate::stdio::{Places, Stdio, StdioError};
-use crate::sys::watch_readable;
 use crate::task::{Backend, Parts, Task};
-use crate::terminal::{self, Device, DeviceError, Terminal};
+use crate::terminal::{self, DeviceError, Terminal};
 
-use guards::{CgroupGuard, Notes, ProcessGuard};
+use guards::{CgroupGuard, Notes};
 
 mod guards;
 
-/// How long a launched process may take to say that it is ready. Compiling is done before.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// CRI's word for what a container is in its pod.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 
@@ -273,12 +266,13 @@ async fn make(
         Role::Guest => Content::Guest(
             module::code(pod, &request.id, &spec, root.as_fd(), options.wasi_p3).await?,
         ),
-        Role::Pause => Content::Pause,
+        Role::Pause | Role::Program => Content::Pause,
     };
-    let program = match role {
-        Role::Guest => open_program(pod, &format!("skiff-host-{}", pod.engine))?,
-        Role::Pause => open_program(pod, "skiff-init")?,
+    let name = match role {
+        Role::Guest => format!("skiff-host-{}", pod.engine),
+        Role::Pause | Role::Program => "skiff-init".to_owned(),
     };
+    let program = open_program(pod, &name)?;
 
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path)?;
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
@@ -336,16 +330,19 @@ async fn make(
     };
     let order = order.map_err(|error| CreateError::Order(error.to_string()))?;
 
+    let pid_namespace = blueprint.pid_namespace.as_deref();
+    let pid_namespace = pid_namespace
+        .map(|path| spec::open_namespace(Namespace::Pid, path).map_err(CreateError::Gather))
+        .transpose()?;
     let process = start_process(&Start {
-        role,
-        engine: &pod.engine,
+        name: &name,
         id: &request.id,
         program: program.as_fd(),
         new: blueprint.new,
-        pid_namespace: blueprint.pid_namespace.as_deref(),
-        cgroup: &cgroup.cgroup,
-        stdio,
-        terminal: device.as_ref(),
+        pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
+        cgroup: Some(&cgroup.cgroup),
+        stdio: launching::streams(stdio, device.as_ref()),
+        at_terminal: device.is_some(),
         order: &order,
         slots: &slots,
     })?;
@@ -447,15 +444,6 @@ fn root(spec: &Spec, request: &CreateTaskRequest, bundle: &Path) -> Result<Owned
     mount_root(&mounts, bundle, &path).map_err(CreateError::Root)
 }
 
-/// One of our executables.
-fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError> {
-    let programs = pod.programs()?;
-    programs.open(name).map_err(|source| CreateError::Program {
-        path: programs.path().join(name),
-        source,
-    })
-}
-
 /// The file that the host writes its exit code to before it exits.
 fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
     Exit::prepare(bundle)
@@ -464,129 +452,6 @@ fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
             path: bundle.join(exit_record::EARLY_FILE),
             source,
         })
-}
-
-fn append<'a>(slots: &mut Vec<BorrowedFd<'a>>, file: BorrowedFd<'a>) -> Result<Slot, CreateError> {
-    let index = u16::try_from(slots.len())
-        .map_err(|_| CreateError::Order("it has too many mounts".to_owned()))?;
-    slots.push(file);
-    Ok(Slot(index))
-}
-
-struct Start<'a> {
-    role: Role,
-    engine: &'a str,
-    id: &'a str,
-    program: BorrowedFd<'a>,
-    new: skiff_sandbox::plan::NewNamespaces,
-    pid_namespace: Option<&'a Path>,
-    cgroup: &'a Cgroup,
-    stdio: &'a Stdio,
-    terminal: Option<&'a Device>,
-    order: &'a [u8],
-    slots: &'a [BorrowedFd<'a>],
-}
-
-fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateError> {
-    let text =
-        |text: String| CString::new(text).map_err(|error| CreateError::Order(error.to_string()));
-    // What `ps` on the node shows.
-    let name = match start.role {
-        Role::Guest => text(format!("skiff-host-{}", start.engine))?,
-        Role::Pause => text("skiff-init".to_owned())?,
-    };
-    let id = text(start.id.to_owned())?;
-    let argv: [&CStr; 2] = [&name, &id];
-    let pid_namespace = start
-        .pid_namespace
-        .map(|path| spec::open_namespace(Namespace::Pid, path).map_err(CreateError::Gather))
-        .transpose()?;
-    let unified = start.cgroup.unified().map_err(CreateError::Cgroup)?;
-    let stdio = match start.terminal {
-        Some(device) => [device.slave.as_fd(); 3],
-        None => start.stdio.container.each_ref().map(AsFd::as_fd),
-    };
-    let launch = match start.terminal {
-        Some(_) => launch_at_terminal,
-        None => launch,
-    };
-    let launched = launch(&Launch {
-        program: start.program,
-        argv: &argv,
-        environment: &[],
-        new: start.new,
-        pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
-        unified_cgroup: unified.as_ref().map(AsFd::as_fd),
-        stdio,
-        order: start.order,
-        slots: start.slots,
-    })
-    .map_err(CreateError::Launch)?;
-    Ok(ProcessGuard::new(launched))
-}
-
-/// Waits until the process says that it is ready.
-async fn ready(launched: &Launched, cgroup: &Cgroup, spec: &Spec) -> Result<(), CreateError> {
-    match timeout(READY_PATIENCE, report(launched)).await {
-        Err(_) => Err(CreateError::TimedOut),
-        Ok(Ok(Report::Ready)) => Ok(()),
-        // The process makes it so itself; but it has read an image's bytes.
-        Ok(Ok(Report::Failed(sentence))) => Err(CreateError::Host(readable(&sentence))),
-        Ok(Ok(Report::Done(_))) => Err(CreateError::Host(
-            "it answered as a compile worker does".to_owned(),
-        )),
-        Ok(Err(ControlError::Closed)) => Err(death(launched, cgroup, spec)),
-        Ok(Err(error)) => Err(CreateError::Control(error)),
-    }
-}
-
-async fn report(launched: &Launched) -> Result<Report, ControlError> {
-    let control = watch_readable(launched.control.as_fd()).map_err(ControlError::Socket)?;
-    loop {
-        if let Some(report) = launched.control.try_receive()? {
-            return Ok(report);
-        }
-        control
-            .readable()
-            .await
-            .map_err(ControlError::Socket)?
-            .clear_ready();
-    }
-}
-
-/// How a process ended that has closed its end of the conversation, and why if that can be known. It may take a
-/// moment to be gone.
-fn death(launched: &Launched, cgroup: &Cgroup, spec: &Spec) -> CreateError {
-    let patience = Some(Duration::from_secs(1));
-    let ended = process::wait_readable(launched.pidfd.as_fd(), patience).unwrap_or(false);
-    let status = process::try_wait(launched.pidfd.as_fd());
-    let status = status.ok().flatten().filter(|_| ended);
-    let how = match status {
-        Some(ExitStatus::Code(code)) => format!("with code {code}"),
-        Some(ExitStatus::Signal(signal)) => format!("by signal {signal}"),
-        None => "in a way that is not known".to_owned(),
-    };
-    let linux = spec.linux().as_ref();
-    // A host handles its signals: it exits with 128 and their number.
-    match status
-        .map(ExitStatus::shell_code)
-        .map(|code| i32::from(code) - 128)
-    {
-        Some(libc::SIGKILL) if cgroup.oom_kills().is_ok_and(|kills| kills > 0) => {
-            let resources = linux.and_then(|linux| linux.resources().as_ref());
-            let memory = resources.and_then(|resources| resources.memory().as_ref());
-            let limit = memory.and_then(|memory| memory.limit());
-            CreateError::Memory {
-                limit: limit.filter(|limit| *limit > 0),
-            }
-        }
-        Some(libc::SIGSYS | libc::SIGSEGV | libc::SIGABRT)
-            if linux.is_some_and(|linux| linux.seccomp().is_some()) =>
-        {
-            CreateError::Profile { how }
-        }
-        _ => CreateError::Died { how },
-    }
 }
 
 fn memory(limit: Option<i64>) -> String {

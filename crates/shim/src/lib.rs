@@ -20,6 +20,7 @@ pub mod exec;
 pub mod exit_record;
 pub mod info;
 pub mod last_words;
+mod launching;
 pub mod leftovers;
 pub mod logging;
 pub mod module;

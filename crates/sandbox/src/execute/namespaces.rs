@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::ExecuteError;
 use super::procfs::Proc;
 use crate::control::adopt_slot;
-use crate::plan::{Namespace, Plan, Slot};
+use crate::plan::{Namespace, NewNamespaces, Plan, Slot};
 use crate::sys::process;
 
 /// Joins cgroups, enters and makes namespaces, sets what belongs to them.
@@ -56,6 +56,16 @@ pub(super) fn join_cgroups(slots: &[Slot]) -> Result<(), ExecuteError> {
 /// Enters the namespaces of others. The user namespace is the last: until then the process has the node's
 /// rights, with which it can enter what belongs to the node and what belongs to that user namespace.
 fn join(plan: &Plan) -> Result<(), ExecuteError> {
+    let step = || "enter the container's namespaces: has it ended?";
+    let container = plan
+        .join_process
+        .map(|container| {
+            let process = adopt_slot(container.from).map_err(ExecuteError::step(step))?;
+            let kinds = container.kinds.without(Namespace::User);
+            process::enter_all(process.as_fd(), kinds).map_err(ExecuteError::step(step))?;
+            Ok((process, container.kinds.contains(Namespace::User)))
+        })
+        .transpose()?;
     let mut join = plan.join.clone();
     join.sort_by_key(|join| (join.kind == Namespace::User, join.kind));
     for join in join {
@@ -69,14 +79,22 @@ fn join(plan: &Plan) -> Result<(), ExecuteError> {
         let namespace = adopt_slot(join.from).map_err(ExecuteError::step(step))?;
         process::enter(namespace.as_fd(), join.kind).map_err(ExecuteError::step(step))?;
         if join.kind == Namespace::User {
-            // The node's ids have no names in there; its root does what is left to do.
-            process::set_gid(0)
-                .map_err(ExecuteError::step(|| "become root in the user namespace"))?;
-            process::set_uid(0)
-                .map_err(ExecuteError::step(|| "become root in the user namespace"))?;
+            become_root()?;
         }
     }
+    if let Some((process, true)) = container {
+        let user = NewNamespaces::NONE.with(Namespace::User);
+        process::enter_all(process.as_fd(), user).map_err(ExecuteError::step(step))?;
+        become_root()?;
+    }
     Ok(())
+}
+
+/// The node's ids have no names in a user namespace; its root does what is left to do.
+fn become_root() -> Result<(), ExecuteError> {
+    let step = || "become root in the user namespace";
+    process::set_gid(0).map_err(ExecuteError::step(step))?;
+    process::set_uid(0).map_err(ExecuteError::step(step))
 }
 
 /// `net/ipv4/ip_forward` as a path below the root of proc.

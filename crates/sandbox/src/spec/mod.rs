@@ -10,29 +10,35 @@ use std::path::PathBuf;
 pub use cgroup::update;
 pub use facts::{Facts, FactsError};
 pub use gather::{GatherError, gather, open_namespace};
-use oci_spec::runtime::Spec;
+pub use join::{Joiner, joiner};
+use oci_spec::runtime::{Linux, Spec};
 pub use refusal::Refusal;
 
 use crate::cgroup::CgroupPlan;
-use crate::plan::{Attach, JoinNamespace, Namespace, NewNamespaces, Plan, Propagation, Root, Slot};
+use crate::plan::{
+    Attach, JoinNamespace, Namespace, NewNamespaces, Plan, Propagation, Root, SeccompFilter, Slot,
+};
 use crate::sys::mount::Change;
 
 mod cgroup;
 mod facts;
 mod gather;
+mod join;
 mod mounts;
 mod namespaces;
 mod process;
 mod refusal;
 pub mod seccomp;
 
-/// What the container's first process is.
+/// What a process of a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// An engine host with a Wasm guest in it.
     Guest,
     /// The process that holds a pod's namespaces. The program is ours, whatever the image says.
     Pause,
+    /// A Linux program, which joins a container of a guest.
+    Program,
 }
 
 /// What to open for a container and what it does with it. Callers append their own slots after `sources`.
@@ -156,15 +162,13 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
         guest: match role {
             // The pause process needs no less protection from an image, and no file of the kernel either.
             Role::Guest | Role::Pause => true,
+            Role::Program => false,
         },
         propagation: mounts::root_propagation(linux.rootfs_propagation().as_deref())?,
     });
 
     process::process(process, role, facts, &mut plan)?;
-    let compile = match role {
-        Role::Guest | Role::Pause => seccomp::compile_for_own,
-    };
-    plan.seccomp = linux.seccomp().as_ref().map(compile).transpose()?;
+    plan.seccomp = filter(linux, role)?;
     let new = namespaces.new.by_launch(joins_user);
     Ok(Blueprint {
         plan,
@@ -173,6 +177,15 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
         sources: sources.0,
         cgroup,
     })
+}
+
+/// The container's own seccomp filter, for what this process is.
+fn filter(linux: &Linux, role: Role) -> Result<Option<SeccompFilter>, Refusal> {
+    let compile = match role {
+        Role::Guest | Role::Pause => seccomp::compile_for_own,
+        Role::Program => seccomp::compile,
+    };
+    linux.seccomp().as_ref().map(compile).transpose()
 }
 
 struct Sources(Vec<Source>);

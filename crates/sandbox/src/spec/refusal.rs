@@ -138,7 +138,7 @@ fn unsupported_linux(linux: &Linux) -> Result<(), Refusal> {
     ])
 }
 
-fn unsupported_process(process: &Process, facts: &Facts) -> Result<(), Refusal> {
+pub(super) fn unsupported_process(process: &Process, facts: &Facts) -> Result<(), Refusal> {
     refuse_set(&[
         ("process.scheduler", process.scheduler().is_some()),
         ("process.ioPriority", process.io_priority().is_some()),

@@ -127,6 +127,31 @@ pub fn enter(namespace: BorrowedFd<'_>, kind: Namespace) -> io::Result<()> {
     )?)
 }
 
+/// Enters namespaces of the process that `pidfd` refers to, all at once.
+///
+/// # Errors
+/// `ESRCH` when it has ended, `EPERM` without rights over one of them.
+pub fn enter_all(pidfd: BorrowedFd<'_>, kinds: NewNamespaces) -> io::Result<()> {
+    // SAFETY: no pointers; only namespace flags can come out of `clone_flags`.
+    let result = unsafe { libc::syscall(libc::SYS_setns, pidfd.as_raw_fd(), clone_flags(kinds)) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Others of the same user get at neither the process's memory nor its descriptors, until it executes a program.
+///
+/// # Errors
+/// None are expected.
+pub fn hide() -> io::Result<()> {
+    use rustix::process::DumpableBehavior;
+    Ok(rustix::process::set_dumpable_behavior(
+        DumpableBehavior::NotDumpable,
+    )?)
+}
+
 /// The `CLONE_NEW…` flags of a set of namespaces.
 pub(crate) fn clone_flags(new: NewNamespaces) -> u32 {
     let flags = [

@@ -1,12 +1,9 @@
 //! What `Create` has made so far, each part held by something that takes it away again unless all went well.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use skiff_sandbox::cgroup::{Cgroup, CgroupPlan, Layout};
-use skiff_sandbox::launch::Launched;
-use skiff_sandbox::sys::process;
 
 use super::CreateError;
 use crate::leftovers::{self, Leftover};
@@ -93,38 +90,6 @@ impl Drop for CgroupGuard {
             && let Err(error) = self.cgroup.kill().and_then(|()| self.cgroup.remove())
         {
             log::warn!("could not remove the cgroup of a container that was not created: {error}");
-        }
-    }
-}
-
-/// A launched process that is killed and reaped unless it is kept.
-pub(super) struct ProcessGuard(Option<Launched>);
-
-impl ProcessGuard {
-    pub(super) fn new(launched: Launched) -> Self {
-        Self(Some(launched))
-    }
-
-    pub(super) fn launched(&self) -> &Launched {
-        self.0
-            .as_ref()
-            .expect("taken only by keep, which consumes the guard")
-    }
-
-    pub(super) fn keep(mut self) -> Launched {
-        self.0.take().expect("taken only here, once")
-    }
-}
-
-impl Drop for ProcessGuard {
-    fn drop(&mut self) {
-        let Some(launched) = &self.0 else { return };
-        // ESRCH means that it has ended; ECHILD below that it is reaped as well.
-        if let Err(error) = process::send_signal(launched.pidfd.as_fd(), libc::SIGKILL) {
-            log::debug!("could not kill process {}: {error}", launched.pid);
-        }
-        if let Err(error) = process::wait(launched.pidfd.as_fd()) {
-            log::debug!("could not reap process {}: {error}", launched.pid);
         }
     }
 }
