@@ -71,6 +71,10 @@ test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh compat
 
+.PHONY: test-critest
+test-critest: install-tools build ## cri-tools' validation suite under runc and under Skiff, and what differs (about 10 minutes)
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh critest
+
 .PHONY: bench
 bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
 	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench

@@ -7,6 +7,7 @@
 #   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
 #   test/run.sh list                 the names of all tests
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
+#   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
 set -euo pipefail
@@ -30,6 +31,11 @@ case $suite in
   cycles) run "${@:-cycles}" ;;
   crash) run "${@:-crash}" ;;
   compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
+  critest)
+    test/node/packages.sh busybox nginx
+    test/node/build.sh containerd-2.4 runc registry cni crictl critest
+    cargo test --quiet --locked -p skiff-test --test critest -- "$@"
+    ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, critest, list" >&2; exit 1 ;;
 esac

@@ -34,6 +34,8 @@ struct Manifest {
     os: &'static str,
     architecture: String,
     root: Vec<Entry>,
+    /// Layers over the root's.
+    over: Vec<Vec<Entry>>,
     layers: Vec<Layer>,
     config: Map<String, Value>,
     annotations: Map<String, Value>,
@@ -142,6 +144,29 @@ impl Image {
         {
             manifest.root.extend(entries.iter().cloned());
         }
+        self
+    }
+
+    /// Adds a layer over the root of every entry that has one.
+    pub fn with_layer_over(mut self, entries: &[Entry]) -> Self {
+        for manifest in self
+            .manifests
+            .iter_mut()
+            .filter(|manifest| manifest.layers.is_empty())
+        {
+            manifest.over.push(entries.to_vec());
+        }
+        self
+    }
+
+    /// Adds entries for other architectures with the content of the first, in an index. They pull and cannot run.
+    pub fn also_for(mut self, architectures: &[&str]) -> Self {
+        for architecture in architectures {
+            let mut manifest = self.manifests[0].clone();
+            (*architecture).clone_into(&mut manifest.architecture);
+            self.manifests.push(manifest);
+        }
+        self.index = true;
         self
     }
 
@@ -269,6 +294,7 @@ impl Manifest {
             os,
             architecture: architecture.to_owned(),
             root: Vec::new(),
+            over: Vec::new(),
             layers: Vec::new(),
             config: Map::new(),
             annotations: Map::new(),
@@ -281,8 +307,9 @@ impl Manifest {
         let mut layers = Vec::new();
         // containerd refuses Wasm layers with a diff id: it knows no way to unpack them.
         let mut diff_ids = Vec::new();
-        if !self.root.is_empty() {
-            let layer = store(blobs, ROOT_LAYER, &tar(&self.root));
+        let root = (!self.root.is_empty()).then_some(&self.root);
+        for entries in root.into_iter().chain(&self.over) {
+            let layer = store(blobs, ROOT_LAYER, &tar(entries));
             diff_ids.push(layer["digest"].clone());
             layers.push(layer);
         }

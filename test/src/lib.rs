@@ -10,6 +10,7 @@
 pub mod command;
 pub mod guest;
 pub mod image;
+pub mod inside;
 pub mod node;
 pub mod raw;
 pub mod registry;
@@ -17,5 +18,6 @@ pub mod residue;
 pub mod runner;
 pub mod sweep;
 pub mod tools;
+pub mod upstream;
 
 pub use node::{Node, Version};

@@ -144,7 +144,11 @@ impl Node {
             .directory
             .clone()
             .unwrap_or_else(|| Path::new("/tmp").join(&namespace));
-        for place in ["root", "state", "run", "tmp", "logs", "cache", "cni"] {
+        // The last one is made by the first pod with a network of its own, and stays.
+        let networks = "state/io.containerd.grpc.v1.cri/netns";
+        for place in [
+            "root", "state", "run", "tmp", "logs", "cache", "cni", networks,
+        ] {
             fs::create_dir_all(directory.join(place))
                 .with_context(|| format!("could not make {}/{place}", directory.display()))?;
         }

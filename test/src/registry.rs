@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,11 +24,25 @@ impl Registry {
     /// # Errors
     /// If it does not say its port.
     pub fn start() -> Result<Self> {
+        Self::spawn("registry", &["-port", "0"])
+    }
+
+    /// Starts one that answers by HTTPS on 127.0.0.1:443 too, under these names, for clients that cannot be told
+    /// another address. The certificate that they must trust is written to `authority`.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_under_names(names: &[&str], authority: &Path) -> Result<Self> {
+        let file = authority.display().to_string();
+        Self::spawn("names", &["-names", &names.join(","), "-authority", &file])
+    }
+
+    fn spawn(program: &str, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
-            .arg(tools::component("registry")?.join("registry"))
-            .args(["-port", "0"]);
+            .arg(tools::component("registry")?.join(program))
+            .args(arguments);
         let mut process = command
             .stderr(Stdio::piped())
             .stdin(Stdio::null())
@@ -53,6 +68,11 @@ impl Registry {
         Ok(Self { process, port })
     }
 
+    /// The port of loopback that it answers at by HTTP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The process, which is not residue.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -71,6 +91,15 @@ impl Registry {
     /// # Errors
     /// If the registry refuses a part.
     pub fn push_parts(&self, parts: &Parts, name: &str) -> Result<String> {
+        self.push_tagged(parts, name, "1")?;
+        Ok(format!("localhost:{}/{name}:1", self.port))
+    }
+
+    /// Pushes an image that was taken apart, under a tag of the caller's.
+    ///
+    /// # Errors
+    /// If the registry refuses a part.
+    pub fn push_tagged(&self, parts: &Parts, name: &str, tag: &str) -> Result<()> {
         let manifest = |bytes: &[u8]| {
             bytes.starts_with(b"{") && String::from_utf8_lossy(bytes).contains("schemaVersion")
         };
@@ -100,10 +129,15 @@ impl Registry {
                 bytes,
             )?;
             if parts.top["digest"] == **digest {
-                self.request("PUT", &format!("/v2/{name}/manifests/1"), media_type, bytes)?;
+                self.request(
+                    "PUT",
+                    &format!("/v2/{name}/manifests/{tag}"),
+                    media_type,
+                    bytes,
+                )?;
             }
         }
-        Ok(format!("localhost:{}/{name}:1", self.port))
+        Ok(())
     }
 
     fn request(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Result<()> {

@@ -36,21 +36,37 @@ pub fn skiff(program: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it was not built.
 pub fn component(folder: &str) -> Result<PathBuf> {
-    let cache = match std::env::var_os("SKIFF_TEST_CACHE") {
-        Some(directory) => PathBuf::from(directory),
-        None => {
-            let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
-            let caches = std::env::var_os("XDG_CACHE_HOME");
-            caches
-                .map_or_else(|| home.join(".cache"), PathBuf::from)
-                .join("skiff-test")
-        }
-    };
-    let path = cache.join(folder).join("bin");
+    let path = cache().join(folder).join("bin");
     ensure!(
         path.exists(),
         "{} does not exist; `test/node/build.sh {folder}` builds it",
         path.display()
     );
     Ok(path)
+}
+
+/// An unpacked package of the distribution.
+///
+/// # Errors
+/// If it was not unpacked.
+pub fn package(name: &str) -> Result<PathBuf> {
+    let path = cache().join("packages").join(name);
+    ensure!(
+        path.exists(),
+        "{} does not exist; `test/node/packages.sh {name}` unpacks it",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// What the scripts in `test/node` build and fetch, outside of the tree.
+fn cache() -> PathBuf {
+    if let Some(directory) = std::env::var_os("SKIFF_TEST_CACHE") {
+        return PathBuf::from(directory);
+    }
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+    let caches = std::env::var_os("XDG_CACHE_HOME");
+    caches
+        .map_or_else(|| home.join(".cache"), PathBuf::from)
+        .join("skiff-test")
 }

@@ -9,6 +9,7 @@ pub struct Entry {
     link: String,
     bytes: Vec<u8>,
     device: (u32, u32),
+    owner: (u32, u32),
 }
 
 impl Entry {
@@ -20,6 +21,7 @@ impl Entry {
             link: String::new(),
             bytes: Vec::new(),
             device: (0, 0),
+            owner: (0, 0),
         }
     }
 
@@ -39,6 +41,14 @@ impl Entry {
         }
     }
 
+    /// Another name of a file that is in the archive before it.
+    pub fn hard_link(path: &str, target: &str) -> Self {
+        Self {
+            link: target.to_owned(),
+            ..Self::new(path, b'1', 0o755)
+        }
+    }
+
     /// A directory.
     pub fn directory(path: &str) -> Self {
         Self::new(path, b'5', 0o755)
@@ -52,6 +62,19 @@ impl Entry {
         }
     }
 
+    /// The same with these permission bits.
+    pub fn mode(self, mode: u32) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same as another user's and group's.
+    pub fn owner(self, user: u32, group: u32) -> Self {
+        Self {
+            owner: (user, group),
+            ..self
+        }
+    }
+
     fn header(&self) -> [u8; 512] {
         let mut header = [0; 512];
         let mut put = |offset: usize, text: &str| {
@@ -59,8 +82,8 @@ impl Entry {
         };
         put(0, &self.path);
         put(100, &format!("{:07o}", self.mode));
-        put(108, "0000000");
-        put(116, "0000000");
+        put(108, &format!("{:07o}", self.owner.0));
+        put(116, &format!("{:07o}", self.owner.1));
         put(124, &format!("{:011o}", self.bytes.len()));
         put(136, "00000000000");
         put(148, "        ");

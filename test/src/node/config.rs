@@ -56,6 +56,7 @@ disable = true
 
 [plugins.'{runtime}']
 restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
 "#
     );
     let bin = match version {
