@@ -1,14 +1,15 @@
 //! Lack of memory: containerd is told once for each container in which the kernel has killed a process for it.
 //!
-//! Called by [`crate::pod`] while a task runs, and again at its end. The kernel's word comes before it has killed,
+//! Called by [`crate::pod`] while a task runs, and again at its end. The kernel's word comes before it has killed (v1),
 //! and may be about a cgroup above, so that only its count of killed processes is believed.
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use skiff_sandbox::cgroup::MemoryEvents;
 use tokio::time::sleep;
 
 use crate::events::Events;
@@ -55,8 +56,8 @@ pub async fn watch(task: &Task, events: &Events, told: &Told) -> Infallible {
     pending().await
 }
 
-async fn until_told(task: &Task, events: &Events, told: &Told, words: &OwnedFd) {
-    let Ok(watched) = watch_readable(words.as_fd()) else {
+async fn until_told(task: &Task, events: &Events, told: &Told, words: &MemoryEvents) {
+    let Ok(watched) = watch_readable(words.file.as_fd()) else {
         return;
     };
     // What was before the kernel was asked to tell.
@@ -64,10 +65,16 @@ async fn until_told(task: &Task, events: &Events, told: &Told, words: &OwnedFd) 
         return;
     }
     while let Ok(mut ready) = watched.readable().await {
+        ready.clear_ready();
+        if !words.before_killing {
+            if told.tell(task, events) {
+                return;
+            }
+            continue;
+        }
         let mut number = [0; 8];
         // Reading makes it wait for the next word; who cannot read it has had it.
-        let _: Option<usize> = rustix::io::read(words, &mut number).ok();
-        ready.clear_ready();
+        let _: Option<usize> = rustix::io::read(&words.file, &mut number).ok();
         for _ in 0..KILLING.0 {
             if told.tell(task, events) {
                 return;

@@ -1,4 +1,4 @@
-//! A container's figures as containerd's metrics of cgroup v1.
+//! A container's figures as containerd's metrics of cgroup v1, or of v2 where the node has that ([`unified`]).
 
 use containerd_shim_protos::cgroups::metrics::{
     BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl,
@@ -8,13 +8,23 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use skiff_sandbox::cgroup::{BlkioEntry, BlkioStats, CpuStats, MemoryStats, MemoryUsage, Stats};
 
+mod unified;
+
 /// The figures, packed as `Stats` answers them.
 pub fn metrics(stats: &Stats) -> Any {
     let mut any = Any::new();
-    "io.containerd.cgroups.v1.Metrics".clone_into(&mut any.type_url);
-    any.value = message(stats)
-        .write_to_bytes()
-        .expect("a message without required fields can always be written");
+    let (name, bytes) = match &stats.unified {
+        None => (
+            "io.containerd.cgroups.v1.Metrics",
+            message(stats).write_to_bytes(),
+        ),
+        Some(stats) => (
+            "io.containerd.cgroups.v2.Metrics",
+            unified::message(stats).write_to_bytes(),
+        ),
+    };
+    name.clone_into(&mut any.type_url);
+    any.value = bytes.expect("a message without required fields can always be written");
     any
 }
 

@@ -53,7 +53,8 @@ impl UpdateError {
                 CgroupError::Setting { .. }
                 | CgroupError::Clamped { .. }
                 | CgroupError::InTheWay { .. }
-                | CgroupError::NoController { .. },
+                | CgroupError::NoController { .. }
+                | CgroupError::NotPassedOn { .. },
             ) => Code::FAILED_PRECONDITION,
             Self::Cgroup(_) | Self::Thread(_) => Code::INTERNAL,
         }

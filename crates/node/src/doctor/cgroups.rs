@@ -103,11 +103,7 @@ fn layout(layout: Layout) -> Finding {
             "cgroups v1; containers are killed process by process, since there is no unified tree with cgroup.kill",
         ),
         Layout::Hybrid => Finding::ok(id, "cgroups v1 with a unified tree beside it (hybrid)"),
-        Layout::V2 => Finding::fail(
-            id,
-            "cgroups v2 alone, which Skiff does not support yet; containers are refused",
-            "boot the node with systemd.unified_cgroup_hierarchy=0 (systemd up to 257), or use another node",
-        ),
+        Layout::V2 => Finding::ok(id, "cgroups v2"),
         Layout::Absent => Finding::fail(
             id,
             "no cgroups are mounted at /sys/fs/cgroup",
@@ -221,7 +217,8 @@ mod tests {
         let table = [
             (facts(Layout::V1, &all), whole(Ok, Ok, Ok)),
             (facts(Layout::Hybrid, &all), whole(Ok, Ok, Ok)),
-            (facts(Layout::V2, &all), whole(Fail, Ok, Ok)),
+            (facts(Layout::V2, &all), whole(Ok, Ok, Ok)),
+            (facts(Layout::V2, &few), whole(Ok, Fail, Ok)),
             (facts(Layout::Hybrid, &few), whole(Ok, Fail, Ok)),
         ];
         for (facts, expected) in table {

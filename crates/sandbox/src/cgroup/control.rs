@@ -74,15 +74,18 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Tells the freezer of v1, if the cgroup has one. A frozen process takes a signal when it thaws.
+    /// Tells the freezer, if the cgroup has one. A process frozen by v1 takes a signal when it thaws.
     fn set_freezer(&self, state: &'static str) -> Result<(), CgroupError> {
-        let Some(freezer) = self.directory("freezer") else {
-            return Ok(());
+        let (file, value) = match (self.directory("freezer"), &self.unified) {
+            (Some(freezer), _) => (freezer.join("freezer.state"), state),
+            (None, Some(unified)) => (
+                unified.join("cgroup.freeze"),
+                if state == "FROZEN" { "1" } else { "0" },
+            ),
+            (None, None) => return Ok(()),
         };
-        match write(&freezer.join("freezer.state"), state) {
-            Err(error) if !is_gone(&error) => {
-                Err(CgroupError::io("freeze or thaw", freezer)(error))
-            }
+        match write(&file, value) {
+            Err(error) if !is_gone(&error) => Err(CgroupError::io("freeze or thaw", file)(error)),
             _ => Ok(()),
         }
     }
@@ -181,7 +184,11 @@ impl Cgroup {
         let Some(directory) = self.directory("memory") else {
             return Ok(0);
         };
-        let file = directory.join("memory.oom_control");
+        let file = directory.join(if self.unified_directory("memory").is_some() {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        });
         let text = read(&file).map_err(CgroupError::io("read", &file))?;
         Ok(text
             .lines()
@@ -189,15 +196,22 @@ impl Cgroup {
             .unwrap_or(0))
     }
 
-    /// A non-blocking eventfd that becomes readable each time the cgroup runs out of memory, and when it is
-    /// removed. `None` without a memory controller.
+    /// What tells of lack of memory. `None` without a memory controller.
     ///
     /// # Errors
     /// The cgroup is gone.
-    pub fn oom_events(&self) -> Result<Option<OwnedFd>, CgroupError> {
+    pub fn oom_events(&self) -> Result<Option<MemoryEvents>, CgroupError> {
         let Some(directory) = self.directory("memory") else {
             return Ok(None);
         };
+        if self.unified_directory("memory").is_some() {
+            let file = directory.join("memory.events");
+            let file = std::fs::File::open(&file).map_err(CgroupError::io("open", file))?;
+            return Ok(Some(MemoryEvents {
+                file: file.into(),
+                before_killing: false,
+            }));
+        }
         let control = directory.join("memory.oom_control");
         let watched = std::fs::File::open(&control).map_err(CgroupError::io("open", &control))?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -208,8 +222,21 @@ impl Cgroup {
             &format!("{} {}", event.as_raw_fd(), watched.as_raw_fd()),
         )
         .map_err(CgroupError::io("write", register))?;
-        Ok(Some(event))
+        Ok(Some(MemoryEvents {
+            file: event,
+            before_killing: true,
+        }))
     }
+}
+
+/// What tells of lack of memory, to whoever waits for it in an event loop.
+#[derive(Debug)]
+pub struct MemoryEvents {
+    /// Becomes readable, anew each time: a non-blocking eventfd of v1, which is readable when the cgroup is removed
+    /// too; `memory.events` of v2, which the kernel says is readable at any time and tells of each change of.
+    pub file: OwnedFd,
+    /// It tells before the kernel has killed, as v1 does, so that [`Cgroup::oom_kills`] is not yet told.
+    pub before_killing: bool,
 }
 
 fn freezing(frozen: bool) -> &'static str {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::fs::XattrFlags;
 
-use super::plan::Check;
-use super::{CgroupError, CgroupPlan, Hierarchy, Layout, Setting};
+use super::plan::{CORE, Check};
+use super::{CgroupError, CgroupPlan, Hierarchy, Layout, Mode, Setting, cpuset, unified};
 
 /// One cgroup, on all hierarchies of the node.
 ///
@@ -22,6 +22,8 @@ pub struct Cgroup {
     pub(super) directories: Vec<Directory>,
     /// The directory in the unified tree.
     pub(super) unified: Option<PathBuf>,
+    /// The controllers that the unified tree has: none on a hybrid node.
+    pub(super) controllers: Vec<String>,
 }
 
 /// One directory of v1.
@@ -50,10 +52,8 @@ impl Cgroup {
     /// A cgroup that exists already is taken if no process is in it, as runc does.
     ///
     /// # Errors
-    /// The layout is not supported, the path leads elsewhere, the cgroup is in use, or the kernel refuses
-    /// a setting.
+    /// The path leads elsewhere, the cgroup is in use, or the kernel refuses a setting.
     pub fn create(plan: &CgroupPlan, layout: &Layout) -> Result<Self, CgroupError> {
-        layout.supported()?;
         let cgroup = Self::open(&plan.path, layout)?;
         let mut made = Vec::new();
         match cgroup.make(plan, layout, &mut made) {
@@ -80,10 +80,11 @@ impl Cgroup {
             });
         }
         let place = |hierarchy: &Hierarchy| {
-            let base = if path.starts_with('/') {
-                &hierarchy.mount
-            } else {
-                &hierarchy.own
+            let base = match hierarchy.own.parent() {
+                _ if path.starts_with('/') => &hierarchy.mount,
+                // This process is in its own cgroup, so that no cgroup below could use any controller there.
+                Some(above) if layout.mode == Mode::V2 && hierarchy.own != hierarchy.mount => above,
+                _ => hierarchy.own.as_path(),
             };
             base.join(parts.join("/"))
         };
@@ -98,6 +99,7 @@ impl Cgroup {
         Ok(Self {
             directories,
             unified: layout.unified.as_ref().map(place),
+            controllers: layout.unified_controllers(),
         })
     }
 
@@ -186,6 +188,14 @@ impl Cgroup {
             .iter()
             .find(has)
             .map(|directory| directory.path.as_path())
+            .or_else(|| self.unified_directory(controller))
+    }
+
+    /// The directory of cgroup v2 that has a controller's files; the files of its core are those of `cgroup`.
+    pub(super) fn unified_directory(&self, controller: &str) -> Option<&Path> {
+        let has = controller == CORE && !self.controllers.is_empty()
+            || self.controllers.iter().any(|name| name == controller);
+        self.unified.as_deref().filter(|_| has)
     }
 
     /// The directory that has a setting's file.
@@ -217,6 +227,9 @@ impl Cgroup {
         for (path, hierarchy) in self.paths().zip(hierarchies) {
             make_directories(path, hierarchy, made)
                 .map_err(CgroupError::io("create the cgroup", path))?;
+            if layout.mode == Mode::V2 {
+                unified::pass_on(path, hierarchy);
+            }
         }
         for setting in &plan.settings {
             let directory = self.directory_of(setting)?;
@@ -227,6 +240,9 @@ impl Cgroup {
             if !has_it {
                 apply(setting, directory)?;
             }
+        }
+        if let (Some(policy), Some(directory)) = (&plan.devices, &self.unified) {
+            policy.attach(directory)?;
         }
         Ok(())
     }
@@ -253,12 +269,12 @@ fn make_directories<'a>(
 ) -> io::Result<()> {
     let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
     if cpuset {
-        ask_for_copies(path, &hierarchy.mount);
+        cpuset::ask_for_copies(path, &hierarchy.mount);
     }
     // The usual case: all above it is there, made and set up by whoever made the pod's cgroup.
     if fs::create_dir(path).is_ok() {
         made.push(path);
-        if !cpuset || inherit_cpuset(path).is_ok() {
+        if !cpuset || cpuset::inherit(path).is_ok() {
             return Ok(());
         }
     }
@@ -314,70 +330,50 @@ fn make_levels<'a>(
             Err(error) => return Err(error),
         }
         if cpuset {
-            inherit_cpuset(&level)?;
+            cpuset::inherit(&level)?;
         }
     }
     Ok(())
 }
 
-/// Has the kernel copy processors and memory nodes of the parent when the directory is made. Each write of them has it
-/// rebuild its scheduling domains, which takes longer the more cgroups and processes there are: with a thousand pods,
-/// milliseconds. The parent is the pod's; the flag changes nothing but what is made below it. It is not set on the
-/// hierarchy's root, which is the node's.
-fn ask_for_copies(path: &Path, root: &Path) {
-    if let Some(parent) = path.parent()
-        && parent != root
-        && let Err(error) = write(&parent.join("cgroup.clone_children"), "1")
-    {
-        // It is not there yet, or its kernel has no such file: the values are written then.
-        log::debug!("cpusets below {} are not copied: {error}", parent.display());
-    }
-}
-
-fn inherit_cpuset(level: &Path) -> io::Result<()> {
-    let Some(parent) = level.parent() else {
-        return Ok(());
-    };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let (name, own) = match read(&level.join(file)) {
-            Ok(own) => (file, own),
-            // Some nodes mount the hierarchy with `noprefix`.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let name = file.trim_start_matches("cpuset.");
-                (name, read(&level.join(name))?)
-            }
-            Err(error) => return Err(error),
-        };
-        if own.trim().is_empty() {
-            let inherited = read(&parent.join(name))?;
-            // The level above was removed and made anew in this moment, and is not set up yet.
-            if inherited.trim().is_empty() {
-                return Err(ErrorKind::NotFound.into());
-            }
-            write(&level.join(name), inherited.trim())?;
-        }
-    }
-    Ok(())
-}
-
-/// The file of a setting on this kernel.
-pub(super) fn file_of(setting: &Setting, directory: &Path) -> PathBuf {
+/// The file of a setting on this kernel, and what to write to it.
+pub(super) fn write_of(setting: &Setting, directory: &Path) -> (PathBuf, String) {
     let file = directory.join(&setting.file);
+    let value = setting.value.clone();
     match setting.check {
-        Check::OrFile(other) if !file.exists() => directory.join(other),
-        _ => file,
+        Check::OrFile(other) if !file.exists() => (directory.join(other), value),
+        Check::OrNumber(other, number) if !file.exists() => {
+            let before = value.rsplit_once(' ').map_or("", |(before, _)| before);
+            let value = format!("{before} {number}").trim_start().to_owned();
+            (directory.join(other), value)
+        }
+        Check::SecondWord => {
+            let first = read(&file).ok().and_then(|text| {
+                let first = text.split_whitespace().next()?;
+                Some(first.to_owned())
+            });
+            (
+                file,
+                format!("{} {value}", first.as_deref().unwrap_or("max")),
+            )
+        }
+        _ => (file, value),
     }
 }
 
 pub(super) fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupError> {
-    let file = file_of(setting, directory);
-    match write(&file, &setting.value) {
+    let (file, value) = write_of(setting, directory);
+    match write(&file, &value) {
         Ok(()) => {}
         Err(error) if setting.check == Check::IfPresent && error.kind() == ErrorKind::NotFound => {
             return Ok(());
         }
         Err(source) => {
-            let value = setting.value.clone();
+            if source.kind() == ErrorKind::NotFound
+                && let Some(error) = unified::why_missing(setting, directory)
+            {
+                return Err(error);
+            }
             return Err(CgroupError::Setting {
                 field: setting.field,
                 file,
@@ -388,12 +384,11 @@ pub(super) fn apply(setting: &Setting, directory: &Path) -> Result<(), CgroupErr
     }
     if setting.check == Check::ReadBack {
         let got = read(&file).map_err(CgroupError::io("read", &file))?;
-        if got.trim() != setting.value {
-            let wanted = setting.value.clone();
+        if got.trim() != value {
             return Err(CgroupError::Clamped {
                 field: setting.field,
                 file,
-                wanted,
+                wanted: value,
                 got: got.trim().to_owned(),
             });
         }
@@ -453,33 +448,5 @@ fn remove_marked_parents(path: &Path) {
         {
             return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_cpuset_is_not_inherited() {
-        let parent = tempfile::tempdir().unwrap();
-        let level = parent.path().join("level");
-        fs::create_dir(&level).unwrap();
-        let fill = |directory: &Path, text: &str| {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                fs::write(directory.join(file), text).unwrap();
-            }
-        };
-        fill(parent.path(), "\n");
-        fill(&level, "\n");
-        // Tried again, from the top, by its caller.
-        assert!(is_gone(&inherit_cpuset(&level).unwrap_err()));
-        fill(parent.path(), "0-1\n");
-        inherit_cpuset(&level).unwrap();
-        assert!(
-            fs::read_to_string(level.join("cpuset.mems"))
-                .unwrap()
-                .starts_with("0-1")
-        );
     }
 }

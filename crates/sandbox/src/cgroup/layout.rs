@@ -34,7 +34,8 @@ pub enum Mode {
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// Its controllers as the kernel names them, or `name=systemd`. Empty for v2.
+    /// Its controllers as the kernel names them, or `name=systemd`. Of the unified tree, those that can be used in
+    /// it, which on a hybrid node are none.
     pub controllers: Vec<String>,
     /// Where it is mounted.
     pub mount: PathBuf,
@@ -56,10 +57,18 @@ impl Layout {
             std::fs::read_to_string(file).map_err(|source| CgroupError::Layout { file, source })
         };
         let cgroup = read(CGROUP)?;
-        let layout = match Self::usual(&cgroup, Path::new(USUAL), kind_of) {
+        let mut layout = match Self::usual(&cgroup, Path::new(USUAL), kind_of) {
             Some(layout) => layout,
             None => Self::parse(&read(MOUNTINFO)?, &cgroup)?,
         };
+        if layout.mode == Mode::V2
+            && let Some(unified) = &mut layout.unified
+        {
+            // Those that the kernel's parameters have left to v2, and, in a container, those that were passed on.
+            let list = super::directory::read(&unified.mount.join(CONTROLLERS))
+                .map_err(CgroupError::io("read", unified.mount.join(CONTROLLERS)))?;
+            unified.controllers = list.split_whitespace().map(str::to_owned).collect();
+        }
         Ok(LAYOUT.get_or_init(|| layout))
     }
 
@@ -188,17 +197,17 @@ impl Layout {
         })
     }
 
-    /// Whether containers can be run with this layout.
-    ///
-    /// # Errors
-    /// A node with cgroup v2 alone.
-    pub fn supported(&self) -> Result<(), CgroupError> {
-        match self.mode {
-            Mode::V1 | Mode::Hybrid => Ok(()),
-            Mode::V2 => Err(CgroupError::Unsupported(
-                "this node has cgroup v2 alone, which is not supported yet: containers need cgroup v1 or a hybrid of both",
-            )),
-        }
+    /// Whether limits by this controller can be set.
+    pub fn has(&self, controller: &str) -> bool {
+        let unified = self.unified.iter().flat_map(|tree| &tree.controllers);
+        self.hierarchy(controller).is_some() || unified.into_iter().any(|name| name == controller)
+    }
+
+    /// The controllers of the unified tree.
+    pub(super) fn unified_controllers(&self) -> Vec<String> {
+        let tree = self.unified.as_ref();
+        tree.map(|tree| tree.controllers.clone())
+            .unwrap_or_default()
     }
 
     /// The hierarchy of v1 that has this controller.
@@ -225,6 +234,8 @@ fn kind_of(path: &Path) -> Option<Kind> {
     }
 }
 
+/// The controllers that a cgroup of the unified tree can use.
+pub(super) const CONTROLLERS: &str = "cgroup.controllers";
 const USUAL: &str = "/sys/fs/cgroup";
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 const CGROUP: &str = "/proc/self/cgroup";

@@ -41,6 +41,7 @@ impl Cgroup {
         Ok(Self {
             directories,
             unified,
+            controllers: layout.unified_controllers(),
         })
     }
 

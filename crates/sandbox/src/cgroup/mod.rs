@@ -1,27 +1,32 @@
 //! A container's cgroup: made with its limits, joined at birth, killed, measured, removed.
 //!
 //! Called by the shim (containers) and by the cache (compile workers). A container has one directory in
-//! every hierarchy of cgroup v1 that the node has mounted, and one in the unified tree of a hybrid node,
-//! which has no controllers there but can kill a whole cgroup with one write.
+//! every hierarchy of cgroup v1 that the node has mounted, and one in the unified tree: that of cgroup v2, with all
+//! controllers, or of a hybrid node, which has no controllers there but can kill a whole cgroup with one write.
 //! What to write where is decided by [`crate::spec::blueprint`], without I/O; here it is written.
-//! cgroup v2 has its place in [`Layout`], and is refused by [`Layout::supported`] until its limits are done.
 
 use std::io;
 use std::path::PathBuf;
 
+pub use control::MemoryEvents;
+pub use devices::{DevicePolicy, DeviceRule};
 pub use directory::Cgroup;
 pub use layout::{Hierarchy, Layout, Mode};
 pub use plan::{CgroupPlan, Check, Setting};
 pub use stats::{
-    BlkioEntry, BlkioStats, CpuStats, HugetlbStats, MemoryStats, MemoryUsage, PidsStats, Stats,
+    BlkioEntry, BlkioStats, CpuStats, HugetlbStats, IoEntry, MemoryStats, MemoryUsage, PidsStats,
+    Pressure, PressureLine, RdmaEntry, Stats, UnifiedHugetlb, UnifiedStats,
 };
 
 mod control;
+mod cpuset;
+pub(crate) mod devices;
 mod directory;
 mod layout;
 mod member;
-mod plan;
+pub(crate) mod plan;
 mod stats;
+mod unified;
 mod update;
 
 /// What failed, on which file.
@@ -44,7 +49,7 @@ pub enum CgroupError {
         /// The line.
         line: String,
     },
-    /// The node has no cgroups, or only those of v2.
+    /// The node has no cgroups.
     #[error("{0}")]
     Unsupported(&'static str),
     /// A path that leads elsewhere.
@@ -62,6 +67,18 @@ pub enum CgroupError {
         field: &'static str,
         /// The controller.
         controller: String,
+    },
+    /// A setting for a controller of cgroup v2 that this cgroup cannot use.
+    #[error("{field} asks for the cgroup controller {controller}, which {} does not have: {reason}", directory.display())]
+    NotPassedOn {
+        /// The field of the spec.
+        field: &'static str,
+        /// The controller.
+        controller: &'static str,
+        /// The cgroup.
+        directory: PathBuf,
+        /// The rest of the sentence.
+        reason: String,
     },
     /// A setting that the kernel refused.
     #[error("could not set {field}: writing {value:?} to {} was refused", file.display())]

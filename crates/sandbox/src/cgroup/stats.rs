@@ -1,14 +1,19 @@
-//! What a cgroup has used: every figure of containerd's `io.containerd.cgroups.v1.Metrics`.
+//! What a cgroup has used: every figure of containerd's `io.containerd.cgroups.v1.Metrics`, and, of cgroup v2, those
+//! of `io.containerd.cgroups.v2.Metrics` ([`unified`]).
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
+pub use unified::{IoEntry, Pressure, PressureLine, RdmaEntry, UnifiedHugetlb, UnifiedStats};
+
 use super::directory::read;
 use super::{Cgroup, CgroupError};
 
+mod unified;
+
 /// Figures of one cgroup. Absent where the node has no such controller.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// Processor time.
     pub cpu: Option<CpuStats>,
@@ -20,6 +25,8 @@ pub struct Stats {
     pub blkio: Option<BlkioStats>,
     /// Huge pages, one entry for each size.
     pub hugetlb: Vec<HugetlbStats>,
+    /// On a node with cgroup v2 there is this instead of all above.
+    pub unified: Option<UnifiedStats>,
 }
 
 /// Processor time in nanoseconds.
@@ -137,6 +144,12 @@ impl Cgroup {
     /// # Errors
     /// The cgroup is gone, or a file holds something unexpected.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
+        if let Some(directory) = self.unified_directory(super::plan::CORE) {
+            return Ok(Stats {
+                unified: Some(UnifiedStats::read(directory)?),
+                ..Stats::default()
+            });
+        }
         Ok(Stats {
             cpu: self.cpu_stats()?,
             memory: self.directory("memory").map(memory_stats).transpose()?,
@@ -147,6 +160,7 @@ impl Cgroup {
                 .map(hugetlb_stats)
                 .transpose()?
                 .unwrap_or_default(),
+            unified: None,
         })
     }
 

@@ -5,7 +5,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::directory::{apply, file_of, read, write};
+use super::directory::{apply, read, write, write_of};
 use super::{Cgroup, CgroupError, Setting};
 
 /// A setting, and what there was before it.
@@ -30,11 +30,9 @@ impl Cgroup {
         let mut changes = Vec::new();
         for setting in settings {
             let directory = self.directory_of(setting)?;
-            let file = file_of(setting, directory);
-            let earlier = read(&file)
-                .ok()
-                .and_then(|text| value_like(&setting.value, &text));
-            if earlier.as_deref() != Some(&setting.value) {
+            let (file, value) = write_of(setting, directory);
+            let earlier = read(&file).ok().and_then(|text| value_like(&value, &text));
+            if earlier.as_deref() != Some(&value) {
                 changes.push(Change {
                     setting,
                     directory,
@@ -48,6 +46,7 @@ impl Cgroup {
             if !touched.iter().any(|other| std::ptr::eq(*other, change)) {
                 touched.push(change);
             }
+            super::unified::make_room(change.setting, change.directory)?;
             apply(change.setting, change.directory)
         });
         written.map_err(|error| {
@@ -106,13 +105,21 @@ fn in_some_order<'a, 'b>(
 }
 
 /// What to write to a file that now reads as `text`, to have it as it is. A file with a line for each device is
-/// written one line at a time, as `new` is: 0 takes a line away.
+/// written one line at a time, as `new` is.
 fn value_like(new: &str, text: &str) -> Option<String> {
-    if let Some((key, _)) = new.split_once(' ') {
+    if let Some((key, rest)) = new.split_once(' ')
+        && (key.contains(':') || text.lines().any(|line| line.split(' ').next() == Some(key)))
+        && !rest.is_empty()
+    {
         let line = text
             .lines()
             .find(|line| line.split_once(' ').is_some_and(|(first, _)| first == key));
-        return Some(line.map_or_else(|| format!("{key} 0"), str::to_owned));
+        // What takes the line away: of v1 a zero; `io.max` of v2 has several words, each with a limit.
+        let none = match rest.split_once('=') {
+            Some(_) => "rbps=max wbps=max riops=max wiops=max",
+            None => "0",
+        };
+        return Some(line.map_or_else(|| format!("{key} {none}"), str::to_owned));
     }
     let line = text.lines().next()?.trim();
     // Of `oom_kill_disable 0`, the only file of its kind, the number is written.
@@ -181,7 +188,11 @@ fn obstacle(change: &Change<'_>, error: &io::Error) -> Option<String> {
             ))
         }
         (file @ ("cpuset.cpus" | "cpuset.mems"), _) => {
-            let all = read(&change.directory.parent()?.join(file)).ok()?;
+            let above = change.directory.parent()?;
+            // Of v2, the file itself is empty in a cgroup that nobody has narrowed.
+            let all = read(&above.join(format!("{file}.effective")))
+                .or_else(|_| read(&above.join(file)))
+                .ok()?;
             Some(format!("the cgroup above it has only {}", all.trim()))
         }
         _ => None,
@@ -200,6 +211,18 @@ mod tests {
             ("1", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", "0"),
             ("8:0 100", "8:16 5\n8:0 7\n", "8:0 7"),
             ("8:0 100", "8:16 5\n", "8:0 0"),
+            ("5000 100000", "max 100000\n", "max 100000"),
+            (
+                "8:0 rbps=5",
+                "8:16 rbps=1 wbps=max riops=max wiops=max\n",
+                "8:0 rbps=max wbps=max riops=max wiops=max",
+            ),
+            (
+                "8:0 rbps=5",
+                "8:0 rbps=1 wbps=max riops=max wiops=max\n",
+                "8:0 rbps=1 wbps=max riops=max wiops=max",
+            ),
+            ("200", "default 100\n8:0 5\n", "default 100"),
         ] {
             assert_eq!(value_like(new, text).as_deref(), Some(earlier));
         }

@@ -1059,21 +1059,181 @@ fn the_cgroup_without_a_path_is_below_the_shim() {
     );
 }
 
-#[test]
-fn a_node_with_cgroup_v2_alone_is_refused() {
+/// A node with cgroup v2 and most of its controllers.
+fn facts_v2() -> Facts {
     let mut facts = facts();
     facts.cgroups = Layout::parse(
         "31 30 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n",
-        "0::/system.slice\n",
+        "0::/system.slice/containerd.service\n",
     )
     .unwrap();
-    let refusal = blueprint(&parse(CTR), Role::Guest, &facts, "c1")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refusal.contains("cgroup v2 alone, which is not supported yet"),
-        "{refusal}"
+    facts.cgroups.unified.as_mut().unwrap().controllers =
+        ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"]
+            .map(str::to_owned)
+            .into();
+    facts
+}
+
+fn changed_on_v2(at: &str, value: Value) -> Result<Blueprint, Refusal> {
+    blueprint(&changed(CTR, at, value), Role::Guest, &facts_v2(), "c1")
+}
+
+#[test]
+fn limits_of_v2() {
+    let made = changed_on_v2(
+        "/linux/resources",
+        json!({
+            "memory": {"limit": 1000, "swap": 1500, "reservation": 300},
+            "cpu": {"shares": 1024, "quota": 20, "period": 10, "burst": 3, "cpus": "0-1", "mems": "0"},
+            "pids": {"limit": 9},
+            "blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 10}],
+                        "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}],
+                        "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}]},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}],
+            "unified": {"memory.high": "900", "io.max": "8:0 rbps=5\n8:16 wbps=6\n", "cgroup.max.depth": "1"},
+        }),
+    )
+    .unwrap();
+    assert_eq!(
+        written(&made),
+        [
+            "memory.swap.max 500",
+            "memory.max 1000",
+            "memory.low 300",
+            "cpu.weight 100",
+            "cpu.max 20 10",
+            "cpu.max.burst 3",
+            "cpuset.cpus 0-1",
+            "cpuset.mems 0",
+            "pids.max 9",
+            "io.bfq.weight 500",
+            "io.bfq.weight 8:0 10",
+            "io.max 8:0 rbps=1000",
+            "io.max 8:0 wiops=max",
+            "hugetlb.2MB.max 4194304",
+            "hugetlb.2MB.rsvd.max 4194304",
+            "cgroup.max.depth 1",
+            "io.max 8:0 rbps=5",
+            "io.max 8:16 wbps=6",
+            "memory.high 900",
+        ]
     );
+    let checks: Vec<_> = made
+        .cgroup
+        .settings
+        .iter()
+        .map(|setting| setting.check)
+        .collect();
+    assert!(
+        checks.contains(&crate::cgroup::Check::OrNumber("io.weight", 4950)),
+        "{checks:?}"
+    );
+    // Nothing is joined by a file: the process starts in its cgroup.
+    assert!(made.plan.cgroup_tasks.is_empty() && made.plan.processor_tasks.is_empty());
+    assert!(
+        made.cgroup
+            .settings
+            .iter()
+            .all(|setting| !setting.file.starts_with("devices."))
+    );
+    let devices = made.cgroup.devices.unwrap();
+    assert!(
+        !devices.allow_all
+            && devices
+                .rules
+                .iter()
+                .any(|rule| rule.to_string() == "c 1:3 rwm")
+    );
+}
+
+#[test]
+fn conversions_to_v2() {
+    let lines = |resources: Value| written(&changed_on_v2("/linux/resources", resources).unwrap());
+    assert_eq!(
+        lines(json!({"memory": {"limit": -1}, "pids": {"limit": -1}})),
+        ["memory.swap.max max", "memory.max max", "pids.max max"]
+    );
+    assert_eq!(
+        lines(json!({"memory": {"limit": 5, "swap": 5}})),
+        ["memory.swap.max 0", "memory.max 5"]
+    );
+    assert_eq!(
+        lines(json!({"memory": {"limit": 5, "swap": -1}})),
+        ["memory.swap.max max", "memory.max 5"]
+    );
+    assert_eq!(
+        lines(json!({"cpu": {"quota": -1, "period": 1000}})),
+        ["cpu.max max 1000"]
+    );
+    assert_eq!(lines(json!({"cpu": {"quota": 500}})), ["cpu.max 500"]);
+    assert_eq!(
+        lines(json!({"cpu": {"idle": 1, "shares": 5}})),
+        ["cpu.idle 1"]
+    );
+    assert_eq!(
+        lines(json!({"cpu": {"shares": 0}, "memory": {"limit": 0}, "pids": {"limit": 0}})),
+        [""; 0]
+    );
+    for (resources, part) in [
+        (json!({"memory": {"swap": 5}}), "no limit of memory"),
+        (
+            json!({"memory": {"limit": 6, "swap": 5}}),
+            "limit of memory alone is 6",
+        ),
+        (
+            json!({"memory": {"limit": 6, "swappiness": 5}}),
+            "memory.swappiness is set, but cgroup v2",
+        ),
+        (
+            json!({"memory": {"disableOOMKiller": true}}),
+            "disableOOMKiller is set, but cgroup v2",
+        ),
+        (
+            json!({"cpu": {"realtimeRuntime": 5}}),
+            "realtimeRuntime is set, but cgroup v2",
+        ),
+        (
+            json!({"blockIO": {"leafWeight": 5}}),
+            "leafWeight is set, but cgroup v2",
+        ),
+        (
+            json!({"network": {"classID": 5}}),
+            "no cgroup controller net_cls",
+        ),
+        (json!({"unified": {"memory/high": "1"}}), "\"memory/high\""),
+        (json!({"unified": {"memory": "1"}}), "\"memory\""),
+        (
+            json!({"unified": {"warp.speed": "1"}}),
+            "no controller warp",
+        ),
+        (
+            json!({"unified": {"rdma.max": "1"}}),
+            "this node has no controller rdma",
+        ),
+    ] {
+        let told = changed_on_v2("/linux/resources", resources)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn every_real_spec_is_understood_on_v2() {
+    for config in [
+        CTR,
+        CTR_LIMITS,
+        CTR_PRIVILEGED,
+        CRI_PAUSE,
+        CRI_PAUSE_HOST,
+        CRI_RESTRICTED,
+        CRI_HOST,
+        CRI_PRIVILEGED,
+    ] {
+        for role in [Role::Guest, Role::Pause] {
+            blueprint(&parse(config), role, &facts_v2(), "c1").unwrap();
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! shim) and by the crates that gather a container's mounts. `rustix` is used where it has the call;
 //! what it lacks is a raw system call with its argument structure defined here.
 
+#[expect(unsafe_code, reason = "bpf has no wrapper")]
+pub mod bpf;
 pub mod capability;
 #[expect(
     unsafe_code,
