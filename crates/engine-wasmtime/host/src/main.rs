@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use skiff_engine::order::{Guest, HostOrder};
+use skiff_host::sys::signal;
 use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
 use skiff_sandbox::sentence::chain;
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,15 +18,13 @@ use crate::failure::Failure;
 use crate::link::Linked;
 use crate::run::Stdio;
 
-mod confine;
 mod failure;
 mod link;
-mod resolver;
 mod run;
 mod stdio;
 #[expect(
     unsafe_code,
-    reason = "signal handlers, Landlock and loading compiled code have no safe wrapper"
+    reason = "loading compiled code and watching descriptors have no safe wrapper"
 )]
 mod sys;
 
@@ -77,7 +76,7 @@ fn become_container() -> Result<Container, Failure> {
     let record = adopt_slot(guest.exit_record).map_err(slot("the exit record"))?;
     let entry = adopt_slot(guest.code).map_err(slot("the compiled code"))?;
     // Before the engine is made: see the module. The record stays open until the end.
-    sys::signal::end_on_all(record.as_raw_fd()).map_err(|source| Failure::Host {
+    signal::end_on_all(record.as_raw_fd()).map_err(|source| Failure::Host {
         what: "the handling of signals",
         source,
     })?;
@@ -119,13 +118,13 @@ fn started(control: &ChildControl) -> Result<bool, Failure> {
 
 impl Container {
     fn run(self, stdio: &Stdio) -> ! {
-        if let Err(error) = confine::confine(self.guest.kind) {
+        if let Err(error) = skiff_host::confine::confine(self.guest.kind) {
             stdio.complain(&format!(
                 "skiff: {} was not run: {}",
                 self.guest.name,
                 chain(&error)
             ));
-            sys::signal::end(skiff_engine::exit::TRAP);
+            signal::end(skiff_engine::exit::TRAP);
         }
         run::run(&self.runtime, &self.engine, self.linked, &self.guest, stdio)
     }

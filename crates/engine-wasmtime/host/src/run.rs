@@ -13,9 +13,9 @@ use wasmtime_wasi::p3::bindings::CommandPre;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, State};
-use crate::resolver::Resolver;
 use crate::stdio::{Input, Output};
-use crate::sys;
+use skiff_host::resolver::Resolver;
+use skiff_host::sys::signal;
 
 /// The guest's directory, and the only one it has.
 const ROOT: &str = "/";
@@ -64,7 +64,7 @@ pub(crate) fn run(
 }
 
 fn finish(result: wasmtime::Result<u8>, guest: &Guest, stdio: &Stdio) -> ! {
-    sys::signal::end(
+    signal::end(
         result.unwrap_or_else(|error| match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => exit_code(*code),
             None => {

@@ -16,7 +16,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
 use super::{LinkError, State, exported, imports, link_error, names};
-use crate::sys;
+use skiff_host::sys::signal;
 
 /// A component that lacks nothing.
 pub(crate) struct LinkedComponent {
@@ -145,13 +145,13 @@ fn add_exit(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     instance.func_wrap(
         "exit",
         |_: StoreContextMut<'_, State>, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
-            sys::signal::end(u8::from(status.is_err()))
+            signal::end(u8::from(status.is_err()))
         },
     )?;
     instance.func_wrap(
         "exit-with-code",
         |_: StoreContextMut<'_, State>, (code,): (u8,)| -> wasmtime::Result<()> {
-            sys::signal::end(code)
+            signal::end(code)
         },
     )
 }

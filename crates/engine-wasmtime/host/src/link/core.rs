@@ -6,7 +6,7 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use super::{LinkError, exported, imports, link_error};
 use crate::run::exit_code;
-use crate::sys;
+use skiff_host::sys::signal;
 
 const WASI: &str = "wasi_snapshot_preview1";
 const START: &str = "_start";
@@ -60,7 +60,7 @@ fn add_wasi(linker: &mut Linker<WasiP1Ctx>) -> wasmtime::Result<()> {
     // code from 126 on. For a container they are codes like any other.
     linker.allow_shadowing(true);
     linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> {
-        sys::signal::end(exit_code(code))
+        signal::end(exit_code(code))
     })?;
     linker.allow_shadowing(false);
     Ok(())

@@ -8,8 +8,8 @@ use wasmtime::Engine;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::resolver::Resolver;
 use crate::sys::code::Code;
+use skiff_host::resolver::Resolver;
 
 mod component;
 mod core;

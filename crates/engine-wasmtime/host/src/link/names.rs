@@ -1,4 +1,4 @@
-//! `wasi:sockets/ip-name-lookup`, answered by [`crate::resolver`].
+//! `wasi:sockets/ip-name-lookup`, answered by [`skiff_host::resolver`].
 //!
 //! wasmtime's own implementation asks the C library, on a second thread; it is never linked.
 
@@ -14,7 +14,7 @@ use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup, types};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, poll_noop, spawn};
 
 use super::State;
-use crate::resolver::{LookupError, Resolver};
+use skiff_host::resolver::{LookupError, Resolver};
 
 /// The newest version; a linker matches all of 0.2 with it.
 const P2: &str = "wasi:sockets/ip-name-lookup@0.2.12";

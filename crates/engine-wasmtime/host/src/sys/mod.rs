@@ -1,4 +1,4 @@
-//! What has no safe wrapper: signal handlers, the seccomp and Landlock system calls, loading compiled code.
+//! What has no safe wrapper: loading compiled code, descriptors in the event loop.
 //! All unsafe code of the host is below here.
 
 use std::io;
@@ -8,8 +8,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) mod code;
-pub(crate) mod landlock;
-pub(crate) mod signal;
 
 /// Registers `fd` with the event loop of the calling thread.
 ///

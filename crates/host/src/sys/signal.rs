@@ -50,7 +50,7 @@ static RECORD: AtomicI32 = AtomicI32::new(-1);
 ///
 /// # Errors
 /// None are expected; a signal that cannot be handled is an error of this program.
-pub(crate) fn end_on_all(record: i32) -> io::Result<()> {
+pub fn end_on_all(record: i32) -> io::Result<()> {
     RECORD.store(record, Ordering::Release);
     for signal in TERMINATING.into_iter().chain(35..=LAST_SIGNAL) {
         handle(signal)?;
@@ -60,7 +60,7 @@ pub(crate) fn end_on_all(record: i32) -> io::Result<()> {
 
 /// Ends the process at once, after the exit record has been written, as the handlers do. Nothing is lost: the host
 /// buffers no output.
-pub(crate) fn end(code: u8) -> ! {
+pub fn end(code: u8) -> ! {
     write_record(RECORD.load(Ordering::Acquire), code);
     // SAFETY: ends the process without running anything else; async-signal-safe.
     unsafe { libc::_exit(i32::from(code)) }

@@ -16,7 +16,7 @@ mod syscalls;
 /// Why the host could not be confined. Nothing runs then.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {step}")]
-pub(crate) struct ConfineError {
+pub struct ConfineError {
     step: &'static str,
     #[source]
     source: io::Error,
@@ -26,7 +26,7 @@ pub(crate) struct ConfineError {
 ///
 /// # Errors
 /// See [`ConfineError`]. A kernel without Landlock is no error.
-pub(crate) fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
+pub fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
     let failed = |step| move |source| ConfineError { step, source };
     // Both filters demand it of processes without privileges. Nothing is executed from here on anyway.
     rustix::thread::set_no_new_privs(true)

@@ -38,7 +38,7 @@ struct PathBeneathAttr {
 
 /// What became of [`restrict_to_root`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Landlock {
+pub enum Landlock {
     /// In force, with this version of the kernel's interface.
     Enforced(u32),
     /// The kernel has none, or one (version 1, kernels before 5.19) under which no file could be moved
@@ -50,7 +50,7 @@ pub(crate) enum Landlock {
 ///
 /// # Errors
 /// The kernel has Landlock and refuses this use of it.
-pub(crate) fn restrict_to_root() -> io::Result<Landlock> {
+pub fn restrict_to_root() -> io::Result<Landlock> {
     let Some(version) = version() else {
         return Ok(Landlock::Unavailable);
     };

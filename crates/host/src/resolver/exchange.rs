@@ -29,7 +29,7 @@ pub(super) enum Answer {
 
 /// Why nothing is known.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ExchangeError {
+pub enum ExchangeError {
     /// There is nobody to ask.
     #[error("no name server is configured")]
     NoServer,

@@ -6,7 +6,7 @@
 //! over UDP, over TCP for answers that do not fit. Everything happens on the guest's own thread, with the
 //! network that the pod has.
 //!
-//! Called by [`crate::link`]. Behaviour follows `resolv.conf(5)` where that is defined.
+//! Called by the linkers of engine hosts. Behaviour follows `resolv.conf(5)` where that is defined.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ const MAX_NAME: usize = 253;
 
 /// Why a name has no addresses.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookupError {
+pub enum LookupError {
     /// It cannot be the name of a host.
     #[error("{0:?} is not the name of a host")]
     InvalidName(String),
@@ -57,7 +57,7 @@ pub(crate) enum LookupError {
 
 /// Looks names up in the hosts file and the name servers that the files in one directory name.
 #[derive(Debug)]
-pub(crate) struct Resolver {
+pub struct Resolver {
     etc: PathBuf,
     port: u16,
     /// Counts lookups, for `options rotate`.
@@ -66,7 +66,7 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// One that reads `hosts` and `resolv.conf` in `etc`.
-    pub(crate) fn new(etc: impl Into<PathBuf>) -> Self {
+    pub fn new(etc: impl Into<PathBuf>) -> Self {
         Self {
             etc: etc.into(),
             port: 53,
@@ -78,7 +78,7 @@ impl Resolver {
     ///
     /// # Errors
     /// See [`LookupError`].
-    pub(crate) async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+    pub async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
         if let Some(address) = numeric(name) {
             return Ok(vec![address]);
         }
