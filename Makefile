@@ -10,6 +10,7 @@ export CARGO_TARGET_DIR
 RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
 BINARIES := containerd-shim-skiff-v1 skiff skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
+TOOLBOX := skiff-toolbox.wasm
 
 .PHONY: help
 help: ## This list
@@ -30,6 +31,8 @@ build: ## Build all binaries (release) into target/stage/bin
 	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-init -p skiff-pause
 	cargo build --release --locked --target $(TARGET) -p skiff-host-wasmtime
 	cargo build --release --locked --target $(TARGET) -p skiff-compile-wasmtime
+	@# A workspace of its own: a guest.
+	cd crates/toolbox && cargo build --release --locked --target wasm32-wasip2
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(STAGE)/bin
 
 .PHONY: install
@@ -44,6 +47,7 @@ stage:
 	@for binary in $(BINARIES); do \
 		install -m 0755 $(RELEASE)/$$binary $(BIN_DIR)/.$$binary.new && mv -f $(BIN_DIR)/.$$binary.new $(BIN_DIR)/$$binary || exit 1; \
 	done
+	@install -m 0644 $(CARGO_TARGET_DIR)/wasm32-wasip2/release/$(TOOLBOX) $(BIN_DIR)/.$(TOOLBOX).new && mv -f $(BIN_DIR)/.$(TOOLBOX).new $(BIN_DIR)/$(TOOLBOX)
 	@ln -sfn containerd-shim-skiff-v1 $(BIN_DIR)/containerd-shim-wasmtime-v1
 
 .PHONY: install-tools

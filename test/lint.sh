@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo fetch --locked --quiet
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+(cd crates/toolbox && cargo fmt --check && cargo fetch --locked --quiet &&
+    cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --target wasm32-wasip2 -- -D warnings)
 test/repository.sh
 cargo_deny=$(test/node/cargo-deny.sh)
 "$cargo_deny" --log-level error --offline check bans licenses sources

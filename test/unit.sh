@@ -7,4 +7,5 @@ status=0
 cargo test --locked "${light[@]}" --all-features --no-fail-fast || status=1
 cargo test --locked -p skiff-host-wasmtime --no-fail-fast || status=1
 cargo test --locked -p skiff-compile-wasmtime -p skiff-engine-wasmtime --no-fail-fast || status=1
+(cd crates/toolbox && cargo test --locked --no-fail-fast) || status=1
 exit $status

@@ -1,0 +1,100 @@
+//! A tree, and a command line that is run in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::table::make_tree;
+
+/// What a run gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) tree: BTreeMap<String, String>,
+}
+
+/// Runs `program` as `name` in a fresh tree.
+pub(crate) fn run(program: &Path, name: &str, args: &[&str], stdin: &[u8], path: &str) -> Outcome {
+    let tree = tempfile::tempdir().unwrap();
+    make_tree(tree.path());
+    run_in(tree.path(), program, name, args, stdin, path)
+}
+
+pub(crate) fn run_in(
+    tree: &Path,
+    program: &Path,
+    name: &str,
+    args: &[&str],
+    stdin: &[u8],
+    path: &str,
+) -> Outcome {
+    let mut child = Command::new(program)
+        .arg0(name)
+        .args(args)
+        .current_dir(tree)
+        .env_clear()
+        .env("PATH", path)
+        .env("TZ", "UTC")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let stdin = stdin.to_vec();
+    // It may end without reading.
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&stdin)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        tree: contents(tree),
+    }
+}
+
+/// Runs the toolbox.
+pub(crate) fn toolbox(name: &str, args: &[&str], stdin: &[u8]) -> Outcome {
+    run(
+        Path::new(env!("CARGO_BIN_EXE_skiff-toolbox")),
+        name,
+        args,
+        stdin,
+        "",
+    )
+}
+
+/// Every file with its content, or where it leads. Archives differ in what they say of owners.
+pub(crate) fn contents(root: &Path) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    add(root, root, &mut all);
+    all
+}
+
+fn add(root: &Path, directory: &Path, all: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        let content = if kind.is_symlink() {
+            format!("-> {}", fs::read_link(&path).unwrap().display())
+        } else if kind.is_dir() {
+            add(root, &path, all);
+            "/".to_owned()
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            if bytes.get(257..262) == Some(b"ustar") {
+                "an archive".to_owned()
+            } else {
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+        };
+        all.insert(name, content);
+    }
+}
