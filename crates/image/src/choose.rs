@@ -7,12 +7,14 @@
 //! 2. Only when that answers [`Step::AskImage`] does it look the image up
 //!    ([`crate::containerd::lookup_image`]) and call [`choose`].
 
+mod exec;
 mod path;
 
 use std::collections::HashMap;
 
 use crate::view::{ANNOTATION_TITLE, CONFIG_ARTIFACT, ImageView, LAYER_WASM, Layer};
 
+pub use exec::{Named, is_a_modules_name, layer_named, native_refusal};
 pub use path::{candidates, covering_mount};
 
 pub(crate) use path::absolute;
@@ -203,16 +205,8 @@ pub fn choose(request: &Request<'_>, probe: &Probe, image: &ImageView) -> Choice
         return choice;
     }
     let entrypoint = entrypoint(request.args);
-    let mut layers: Vec<&Layer> = Vec::new();
-    for layer in image.wasm_layers() {
-        if !layers
-            .iter()
-            .any(|known| known.digest == layer.digest && known.title == layer.title)
-        {
-            layers.push(layer);
-        }
-    }
-    let usable = image.architecture == "wasm" || !image.has_image_config();
+    let layers = distinct_layers(image);
+    let usable = has_modules(image);
     if usable && !layers.is_empty() {
         return match one_layer(entrypoint.path, &layers, image) {
             Ok(layer) => Choice::Module(Module {
@@ -230,6 +224,24 @@ pub fn choose(request: &Request<'_>, probe: &Probe, image: &ImageView) -> Choice
         Ok(wasm_only) => without_layers(request, probe, image, wasm_only, !layers.is_empty()),
         Err(refusal) => Choice::Refused(refusal),
     }
+}
+
+fn distinct_layers(image: &ImageView) -> Vec<&Layer> {
+    let mut layers: Vec<&Layer> = Vec::new();
+    for layer in image.wasm_layers() {
+        if !layers
+            .iter()
+            .any(|known| known.digest == layer.digest && known.title == layer.title)
+        {
+            layers.push(layer);
+        }
+    }
+    layers
+}
+
+/// Whether an image's Wasm layers count.
+fn has_modules(image: &ImageView) -> bool {
+    image.architecture == "wasm" || !image.has_image_config()
 }
 
 /// The sentence for a [`Choice::LinuxProgram`], which this release does not run.
@@ -321,10 +333,32 @@ fn one_layer<'a>(
     layers: &[&'a Layer],
     image: &ImageView,
 ) -> Result<&'a Layer, Refusal> {
-    let digest = path.strip_prefix("sha256:");
-    if let ([only], None) = (layers, digest) {
+    if let ([only], None) = (layers, path.strip_prefix("sha256:")) {
         return Ok(only);
     }
+    let matches = matching(path, layers);
+    match matches.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Refusal(format!(
+            "entrypoint {} names none of the {} Wasm layers of {}; name one by its title or digest: {}",
+            quoted(path),
+            layers.len(),
+            image_name(image),
+            list(layers)
+        ))),
+        several => Err(Refusal(format!(
+            "entrypoint {} names {} Wasm layers of {}; name one by its digest: {}",
+            quoted(path),
+            several.len(),
+            image_name(image),
+            list(several)
+        ))),
+    }
+}
+
+/// The layers that `path` names: by the beginning of a digest, by title, else by the title's file name.
+fn matching<'a>(path: &str, layers: &[&'a Layer]) -> Vec<&'a Layer> {
+    let digest = path.strip_prefix("sha256:");
     let by_name = |name: &dyn Fn(&str) -> bool| -> Vec<&'a Layer> {
         layers
             .iter()
@@ -347,23 +381,7 @@ fn one_layer<'a>(
             by_name(&|title| !file_name(path).is_empty() && file_name(title) == file_name(path));
     }
     matches.dedup_by(|a, b| a.digest == b.digest);
-    match matches.as_slice() {
-        [one] => Ok(one),
-        [] => Err(Refusal(format!(
-            "entrypoint {} names none of the {} Wasm layers of {}; name one by its title or digest: {}",
-            quoted(path),
-            layers.len(),
-            image_name(image),
-            list(layers)
-        ))),
-        several => Err(Refusal(format!(
-            "entrypoint {} names {} Wasm layers of {}; name one by its digest: {}",
-            quoted(path),
-            several.len(),
-            image_name(image),
-            list(several)
-        ))),
-    }
+    matches
 }
 
 fn file_name(path: &str) -> &str {
@@ -427,17 +445,11 @@ fn without_layers(
         }
     };
     let shown = quoted(path);
-    let claims_wasm = [".wasm", ".cwasm", ".wat"]
-        .iter()
-        .any(|suffix| path.ends_with(suffix));
+    let claims_wasm = is_a_modules_name(path);
     match content {
-        Content::Elf if claims_wasm => refused(format!(
-            "entrypoint {shown} is native code (ELF) under the name of a module; only WebAssembly is taken from images, \
-             and compiled on the node"
-        )),
-        Content::Script if claims_wasm => refused(format!(
-            "entrypoint {shown} is a script (#!) under the name of a module, not WebAssembly"
-        )),
+        Content::Elf | Content::Script if claims_wasm => {
+            Choice::Refused(native_refusal("entrypoint", path, content))
+        }
         Content::Elf | Content::Script if wasm_only => refused(format!(
             "entrypoint {shown} is a Linux program, but the container's annotations ({ANNOTATION_VARIANT}, \
              {ANNOTATION_HANDLER}) say that it is WebAssembly"

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
@@ -374,6 +374,7 @@ async fn make(
         pidfd,
         keepers,
         terminal,
+        input: Mutex::default(),
     };
     Ok(Task::new(Parts {
         id: request.id.clone(),
@@ -405,7 +406,7 @@ fn check_id(id: &str) -> Result<(), CreateError> {
     }
 }
 
-fn read_spec(path: &Path) -> Result<Spec, CreateError> {
+pub(crate) fn read_spec(path: &Path) -> Result<Spec, CreateError> {
     let config = config_file::read(path).map_err(|source| CreateError::Config {
         path: path.to_owned(),
         source,

@@ -109,30 +109,40 @@ pub async fn code(
             bytes: Box::pin(layer_bytes(pod, layer)),
         },
     };
+    compiled(pod, source, module.name, module.function, wasi_p3).await
+}
+
+/// The code of a module whose bytes are found.
+pub(crate) async fn compiled(
+    pod: &Pod,
+    source: CodeSource<'_>,
+    name: String,
+    function: Option<String>,
+    wasi_p3: bool,
+) -> Result<Found, CreateError> {
     let compiler = pod.compiler()?;
     let code = compiler
-        .code_for(source, &module.name, CompileOptions { wasi_p3 })
+        .code_for(source, &name, CompileOptions { wasi_p3 })
         .await
         .map_err(|error| CreateError::Compile(Box::new(error)))?;
     match &code.origin {
-        Origin::Cached => log::debug!("{} is in the cache", module.name),
+        Origin::Cached => log::debug!("{name} is in the cache"),
         Origin::Compiled { milliseconds } => {
-            log::info!("{} was compiled in {milliseconds} ms", module.name);
+            log::info!("{name} was compiled in {milliseconds} ms");
         }
         Origin::Uncached {
             milliseconds,
             reason,
         } => {
             log::warn!(
-                "{} was compiled in {milliseconds} ms, for this container only: {reason}",
-                module.name
+                "{name} was compiled in {milliseconds} ms, for this container only: {reason}"
             );
         }
     }
     Ok(Found {
         code,
-        name: module.name,
-        function: module.function,
+        name,
+        function,
     })
 }
 
@@ -141,7 +151,7 @@ fn refused(refusal: choose::Refusal) -> CreateError {
 }
 
 /// A layer's bytes, read from containerd when the cache does not have its code.
-async fn layer_bytes(
+pub(crate) async fn layer_bytes(
     pod: &Pod,
     layer: &Layer,
 ) -> Result<ModuleBytes, skiff_engine::compile::BoxError> {
@@ -242,7 +252,7 @@ fn open_regular(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-fn head(file: &OwnedFd) -> io::Result<Content> {
+pub(crate) fn head(file: &OwnedFd) -> io::Result<Content> {
     let mut bytes = [0; HEAD_BYTES];
     let mut length = 0;
     while length < bytes.len() {

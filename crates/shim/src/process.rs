@@ -45,6 +45,8 @@ pub struct Body {
     pub keepers: Keepers,
     /// Its terminal, if it has one.
     pub terminal: Option<Terminal>,
+    /// The shim's own writing end of its input, until `CloseIO`: an exec may ask for input before its client has come.
+    pub input: Mutex<Option<OwnedFd>>,
 }
 
 /// Where a process is in its life.
@@ -135,6 +137,21 @@ impl Process {
         }
     }
 
+    /// `CloseIO`: its input ends with the last client that writes.
+    pub fn close_input(&self) {
+        if let Some(body) = self.body() {
+            if let Some(terminal) = &body.terminal {
+                terminal.close_input();
+            }
+            drop(
+                body.input
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+        }
+    }
+
     /// Its end, for any number of waiters.
     pub fn exit(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.subscribe()
@@ -216,16 +233,17 @@ impl Starting<'_> {
         self.control.as_ref()
     }
 
-    /// An exec is there, and has yet to run. Once for each process.
-    pub fn is_there(&self, body: Body) {
-        // A second body would be another process.
-        drop(self.process.body.set(body));
-    }
-
     /// It runs.
     pub fn runs(mut self) {
         self.done = true;
         *self.process.phase() = Phase::Running;
+    }
+
+    /// An exec is there and runs, as this.
+    pub fn runs_as(self, body: Body) {
+        // There is none yet: only this has the start, and it ends here.
+        drop(self.process.body.set(body));
+        self.runs();
     }
 
     /// It could not be started, and never will be: whoever waits for its end is told this one.

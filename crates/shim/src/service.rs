@@ -213,8 +213,8 @@ impl TaskService for Service {
         // A guest reads the FIFO itself: it sees the end of file when the client closes its end, before
         // or after this call.
         let process = self.pod.task(&request.id)?.process(&request.exec_id)?;
-        if let Some(terminal) = process.terminal().filter(|_| request.stdin) {
-            terminal.close_input();
+        if request.stdin {
+            process.close_input();
         }
         Ok(Empty::new())
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use ttrpc::Code;
 
 use crate::create::CreateError;
+use crate::exec::ExecError;
 use crate::update::UpdateError;
 
 pub use skiff_sandbox::sentence::chain;
@@ -106,6 +107,15 @@ pub enum TaskError {
         #[source]
         source: Box<CreateError>,
     },
+    /// An exec process cannot be had.
+    #[error("could not start {who}")]
+    Exec {
+        /// The process.
+        who: Who,
+        /// Why.
+        #[source]
+        source: Box<ExecError>,
+    },
     /// Update failed.
     #[error("could not update container {id}")]
     Update {
@@ -140,6 +150,7 @@ impl TaskError {
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::ShuttingDown => Code::UNAVAILABLE,
             Self::Create { source, .. } => source.code(),
+            Self::Exec { source, .. } => source.code(),
             Self::Update { source, .. } => source.code(),
             Self::Failed { .. } => Code::INTERNAL,
         }

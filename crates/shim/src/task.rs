@@ -240,9 +240,14 @@ impl Task {
 
     /// A process of this container, for messages.
     pub fn who(&self, process: &Process) -> Who {
+        self.who_of(&process.exec)
+    }
+
+    /// One of its exec processes by its id, or the container itself for none.
+    pub fn who_of(&self, exec: &str) -> Who {
         Who {
             id: self.id.clone(),
-            exec: process.exec.clone(),
+            exec: exec.to_owned(),
         }
     }
 

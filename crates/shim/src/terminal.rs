@@ -176,8 +176,8 @@ impl Drop for Terminal {
     }
 }
 
-/// Files other than FIFOs need no keeper: they have an end.
-fn keep_open(stdin: &OwnedFd, uri: &str) -> io::Result<Option<OwnedFd>> {
+/// A writing end of the shim's own of a process's input. Files other than FIFOs need none: they have an end.
+pub(crate) fn keep_open(stdin: &OwnedFd, uri: &str) -> io::Result<Option<OwnedFd>> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(stdin)?.st_mode);
     if kind != FileType::Fifo {
         return Ok(None);

@@ -1,10 +1,15 @@
 //! `Exec`: a process that joins a container.
 //!
-//! Called by [`crate::service`]: [`add`] takes the wish, [`start`] makes the process and lets it run.
+//! Called by [`crate::service`]: [`add`] takes the wish, [`start`] makes the process and lets it run. [`search`] says
+//! what a command means in a container, [`join`] makes the process.
 
 use std::sync::Arc;
 
 use containerd_shim_protos::api::ExecProcessRequest;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use oci_spec::runtime::Process as ProcessSpec;
+
+pub use error::ExecError;
 
 use crate::options::Options;
 use crate::pod::Pod;
@@ -12,6 +17,13 @@ use crate::process::Process;
 use crate::status::TaskError;
 use crate::stdio::Places;
 use crate::task::{Backend, Task};
+
+mod error;
+mod join;
+mod search;
+
+/// What the type's name ends with. containerd has had different addresses before it.
+const TYPE: &str = "/Process";
 
 /// What the processes of a container have in common that the shim launches itself.
 #[derive(Debug)]
@@ -33,6 +45,10 @@ impl Host {
 /// Its id is taken, it makes no sense, or the container does not run.
 pub fn add(task: &Task, request: ExecProcessRequest) -> Result<(), TaskError> {
     task.takes_execs()?;
+    let spec = spec(request.spec.as_ref()).map_err(|source| TaskError::Exec {
+        who: task.who_of(&request.exec_id),
+        source: Box::new(source),
+    })?;
     let places = Places {
         stdin: request.stdin,
         stdout: request.stdout,
@@ -42,8 +58,16 @@ pub fn add(task: &Task, request: ExecProcessRequest) -> Result<(), TaskError> {
         request.exec_id,
         places,
         request.terminal,
-        None,
+        Some(Box::new(spec)),
     ))
+}
+
+fn spec(any: Option<&Any>) -> Result<ProcessSpec, ExecError> {
+    let any = any.ok_or(ExecError::NoProcess)?;
+    if !any.type_url.ends_with(TYPE) {
+        return Err(ExecError::Type(any.type_url.clone()));
+    }
+    serde_json::from_slice(&any.value).map_err(ExecError::Json)
 }
 
 /// Makes the process and lets it run, up to the event of its start.
@@ -51,7 +75,7 @@ pub fn add(task: &Task, request: ExecProcessRequest) -> Result<(), TaskError> {
 /// # Errors
 /// It was started before, or cannot be.
 pub async fn start(
-    _pod: &Arc<Pod>,
+    pod: &Arc<Pod>,
     task: &Arc<Task>,
     process: &Arc<Process>,
 ) -> Result<(), TaskError> {
@@ -61,12 +85,27 @@ pub async fn start(
         who: task.who(process),
         state,
     })?;
-    match &task.backend {
-        Backend::Host(_) => {
-            starting.failed(126);
-            Err(TaskError::Unsupported(
-                "exec into a Wasm container is not supported yet",
-            ))
+    // From here on the container's end waits for this one's.
+    let busy = task.busy();
+    let made = match &task.backend {
+        Backend::Host(host) => join::join(pod, task, host, process).await,
+    };
+    match made {
+        Ok(body) => {
+            // Nothing waits from here to the end: the event of the start comes before that of the exit.
+            starting.runs_as(body);
+            pod.events
+                .exec_started(&task.id, &process.exec, process.pid());
+            let watch = Arc::clone(pod).watch_exec(Arc::clone(task), Arc::clone(process), busy);
+            tokio::spawn(watch);
+            Ok(())
+        }
+        Err(source) => {
+            starting.failed(source.exit_code());
+            Err(TaskError::Exec {
+                who: task.who(process),
+                source: Box::new(source),
+            })
         }
     }
 }

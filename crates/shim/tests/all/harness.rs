@@ -11,12 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::api::{
-    ConnectRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, Empty, ForwardRequest,
-    KillRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, WaitRequest,
-    WaitResponse,
+    CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, Empty,
+    ExecProcessRequest, ForwardRequest, KillRequest, ResizePtyRequest, ShutdownRequest,
+    StartRequest, StateRequest, StateResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim_protos::events::task::TaskExit;
-use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim_sync::{Client, Events, TaskClient, create_events};
 use containerd_shim_protos::ttrpc::{self, Code, Server, TtrpcContext, context};
 use tempfile::TempDir;
@@ -325,6 +326,39 @@ impl Containerd {
         }
     }
 
+    /// A request to execute `words` in container `id`, with no streams. `more` goes into the process.
+    pub(crate) fn exec_request(
+        id: &str,
+        exec: &str,
+        words: &str,
+        more: &str,
+    ) -> ExecProcessRequest {
+        let args: Vec<_> = words.split(' ').collect();
+        let process = format!(
+            r#"{{"user":{{"uid":0,"gid":0}},"args":{},"env":["PATH=/bin:/usr/bin"],"cwd":"/"{more}}}"#,
+            serde_json::to_string(&args).unwrap()
+        );
+        ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            spec: MessageField::some(Any {
+                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+                value: process.into_bytes(),
+                ..Any::default()
+            }),
+            ..ExecProcessRequest::default()
+        }
+    }
+
+    /// A new FIFO beside the bundle's own.
+    pub(crate) fn fifo(&self, id: &str, name: &str) -> PathBuf {
+        let path = self.bundle(id).join(name);
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        path
+    }
+
     /// What the shim has written to its log, which nobody has read so far.
     pub(crate) fn log(&self, id: &str) -> String {
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
@@ -352,6 +386,16 @@ impl Containerd {
             || format!("events {:?}", self.topics()),
         );
         assert_eq!(self.topics(), expected);
+    }
+
+    /// What exit events say: the process's id, which is its container's or its exec's, and its code.
+    pub(crate) fn ends(&self) -> Vec<(String, u32)> {
+        let taken = self.events.0.lock().unwrap();
+        let exits = taken.iter().filter(|(topic, _)| topic == "/tasks/exit");
+        exits
+            .map(|(_, bytes)| TaskExit::parse_from_bytes(bytes).unwrap())
+            .map(|exit| (exit.id, exit.exit_status))
+            .collect()
     }
 
     /// Exit codes by container, from the events.
@@ -489,6 +533,82 @@ impl Shim {
                 ..DeleteRequest::default()
             },
         )
+    }
+
+    /// `Exec` of `args` in container `id`, as `exec`.
+    pub(crate) fn exec(&self, request: &ExecProcessRequest) -> ttrpc::Result<()> {
+        self.tasks.exec(time(), request).map(|_| ())
+    }
+
+    pub(crate) fn start_exec(&self, id: &str, exec: &str) -> ttrpc::Result<u32> {
+        let request = StartRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            ..StartRequest::default()
+        };
+        self.tasks
+            .start(time(), &request)
+            .map(|response| response.pid)
+    }
+
+    pub(crate) fn state_of(&self, id: &str, exec: &str) -> ttrpc::Result<StateResponse> {
+        let request = StateRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            ..StateRequest::default()
+        };
+        self.tasks.state(time(), &request)
+    }
+
+    pub(crate) fn wait_exec(&self, id: &str, exec: &str) -> ttrpc::Result<u32> {
+        let request = WaitRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            ..WaitRequest::default()
+        };
+        self.tasks
+            .wait(time(), &request)
+            .map(|response| response.exit_status)
+    }
+
+    pub(crate) fn kill_exec(&self, id: &str, exec: &str, signal: u32) -> ttrpc::Result<()> {
+        let request = KillRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            signal,
+            ..KillRequest::default()
+        };
+        self.tasks.kill(time(), &request).map(|_| ())
+    }
+
+    pub(crate) fn delete_exec(&self, id: &str, exec: &str) -> ttrpc::Result<DeleteResponse> {
+        let request = DeleteRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            ..DeleteRequest::default()
+        };
+        self.tasks.delete(time(), &request)
+    }
+
+    pub(crate) fn resize_exec(&self, id: &str, exec: &str) -> ttrpc::Result<()> {
+        let request = ResizePtyRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            width: 91,
+            height: 33,
+            ..ResizePtyRequest::default()
+        };
+        self.tasks.resize_pty(time(), &request).map(|_| ())
+    }
+
+    pub(crate) fn close_input(&self, id: &str, exec: &str) -> ttrpc::Result<()> {
+        let request = CloseIORequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+            stdin: true,
+            ..CloseIORequest::default()
+        };
+        self.tasks.close_io(time(), &request).map(|_| ())
     }
 
     pub(crate) fn shutdown(&self) {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod crash;
+mod exec;
 mod faults;
 mod harness;
 mod life;

@@ -1,0 +1,246 @@
+//! The making of a process that joins a container: its plan, its launch, its word that it runs.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+
+use oci_spec::runtime::{Process as ProcessSpec, Spec};
+use rustix::fs::{Mode, OFlags};
+use skiff_engine::order::{Guest, GuestOptions, HostOrder};
+use skiff_sandbox::launch::{LaunchError, Launched, NewNamespaces};
+use skiff_sandbox::plan::Plan;
+use skiff_sandbox::spec::{Joiner, Role, joiner};
+use skiff_sandbox::sys::process as sys;
+
+use super::search::{self, Found};
+use super::{ExecError, Host};
+use crate::create::{CreateError, read_spec};
+use crate::launching::{self, Start, append, open_program, ready, start_process};
+use crate::module;
+use crate::pod::Pod;
+use crate::process::{Body, Process};
+use crate::task::Task;
+use crate::terminal::{self, Terminal, keep_open};
+
+/// What is launched.
+struct Program {
+    name: String,
+    file: OwnedFd,
+}
+
+/// Makes the process and lets it run. Dropped half way, it ends.
+pub(super) async fn join(
+    pod: &Pod,
+    task: &Task,
+    host: &Host,
+    process: &Process,
+) -> Result<Body, ExecError> {
+    let wanted = process.spec.as_deref().ok_or(ExecError::NoProcess)?;
+    let spec = read_spec(&task.bundle.join("config.json"))?;
+    let root = root_of(task)?;
+    // What takes long comes before what has to be undone.
+    match search::find(pod, task, host, wanted, root.as_fd()).await? {
+        Found::Module(module) => {
+            let plan = plan(pod, &spec, wanted, Role::Guest)?;
+            let program = Program::of_pod(pod, format!("skiff-host-{}", pod.engine))?;
+            let joining = Joining {
+                task,
+                process,
+                wanted,
+                spec: &spec,
+                program: &program,
+                pids: plan.pids,
+            };
+            joining.guest(plan.plan, &module, host).await
+        }
+        Found::Program(path) => Err(ExecError::Program(format!(
+            "{path} is a Linux program: in a Wasm container only modules can be executed yet"
+        ))),
+    }
+}
+
+/// The root as the container's processes have it.
+fn root_of(task: &Task) -> Result<OwnedFd, ExecError> {
+    let path = format!("/proc/{}/root", task.first.pid());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|_| ExecError::Ending)?;
+    // If it is there still, the number was its when the path was opened.
+    let there = task.first.pidfd().is_some_and(|pidfd| {
+        sys::wait_readable(pidfd, Some(std::time::Duration::ZERO)).is_ok_and(|ended| !ended)
+    });
+    there.then_some(root).ok_or(ExecError::Ending)
+}
+
+fn plan(pod: &Pod, spec: &Spec, wanted: &ProcessSpec, role: Role) -> Result<Joiner, ExecError> {
+    Ok(joiner(spec, wanted, role, pod.facts()?).map_err(CreateError::Refused)?)
+}
+
+impl Program {
+    fn of_pod(pod: &Pod, name: String) -> Result<Self, ExecError> {
+        Ok(Self {
+            file: open_program(pod, &name)?,
+            name,
+        })
+    }
+}
+
+/// A process on its way into a container.
+struct Joining<'a> {
+    task: &'a Task,
+    process: &'a Process,
+    wanted: &'a ProcessSpec,
+    spec: &'a Spec,
+    program: &'a Program,
+    /// Whether the container has a pid namespace to launch into.
+    pids: bool,
+}
+
+/// Kills a process of a container that is paused, where one that is reaped would be waited for in vain.
+struct Released<'a> {
+    task: &'a Task,
+    launched: u32,
+    pidfd: BorrowedFd<'a>,
+    kept: bool,
+}
+
+impl Joining<'_> {
+    async fn guest(
+        &self,
+        plan: Plan,
+        module: &module::Found,
+        host: &Host,
+    ) -> Result<Body, ExecError> {
+        let container = self.container()?;
+        let tasks = self.task.cgroup.tasks().map_err(CreateError::Cgroup)?;
+        let mut slots: Vec<BorrowedFd<'_>> = vec![container];
+        slots.extend(tasks.iter().map(AsFd::as_fd));
+        // Only the container's own code outlives a shim.
+        let nowhere = nowhere()?;
+        let order = HostOrder {
+            plan,
+            guest: Guest {
+                kind: module.code.kind,
+                code: append(&mut slots, module.code.file.as_fd())?,
+                name: module.name.clone(),
+                function: module.function.clone(),
+                args: self.wanted.args().clone().unwrap_or_default(),
+                env: self.wanted.env().clone().unwrap_or_default(),
+                working_directory: self.wanted.cwd().display().to_string(),
+                exit_record: append(&mut slots, nowhere.as_fd())?,
+                options: GuestOptions {
+                    wasi_p3: host.options.wasi_p3,
+                },
+            },
+        };
+        let order =
+            postcard::to_stdvec(&order).map_err(|error| CreateError::Order(error.to_string()))?;
+        self.launch(&order, &slots).await
+    }
+
+    fn container(&self) -> Result<BorrowedFd<'_>, ExecError> {
+        self.task.first.pidfd().ok_or(ExecError::Ending)
+    }
+
+    async fn launch(&self, order: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Body, ExecError> {
+        let (task, process) = (self.task, self.process);
+        let device = process
+            .at_terminal
+            .then(|| terminal::device(Some(self.wanted)))
+            .transpose()
+            .map_err(CreateError::Terminal)?;
+        let opened = if device.is_some() {
+            terminal::places(&process.places).open()
+        } else {
+            process.places.open()
+        };
+        let stdio = opened.map_err(CreateError::Stdio)?;
+        let mut input = None;
+        if device.is_none() && !process.places.stdin.is_empty() {
+            input = keep_open(&stdio.container[0], &process.places.stdin).map_err(|source| {
+                CreateError::Bundle {
+                    path: Path::new(&process.places.stdin).to_owned(),
+                    source,
+                }
+            })?;
+        }
+        let pid_namespace = self.pids.then(|| self.container()).transpose()?;
+        let started = start_process(&Start {
+            name: &self.program.name,
+            id: &task.id,
+            program: self.program.file.as_fd(),
+            new: NewNamespaces::NONE,
+            pid_namespace,
+            cgroup: Some(&task.cgroup),
+            stdio: launching::streams(&stdio, device.as_ref()),
+            at_terminal: device.is_some(),
+            order,
+            slots,
+        })
+        .map_err(ending)?;
+        let mut released = Released {
+            task,
+            launched: started.launched().pid,
+            pidfd: started.launched().pidfd.as_fd(),
+            kept: false,
+        };
+        // The container's end is its own: with it, the output ends.
+        let master = device.map(|device| device.master);
+        ready(started.launched(), &task.cgroup, self.spec).await?;
+        let terminal = master
+            .map(|master| Terminal::start(master, &stdio, &process.places))
+            .transpose()
+            .map_err(CreateError::Terminal)?;
+        let control = &started.launched().control;
+        control.go().map_err(CreateError::Control)?;
+        released.kept = true;
+        drop(released);
+        let Launched { pid, pidfd, .. } = started.keep();
+        Ok(Body {
+            pid,
+            pidfd,
+            keepers: stdio.keepers,
+            terminal,
+            input: Mutex::new(input),
+        })
+    }
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = sys::send_signal(self.pidfd, libc::SIGKILL) {
+            log::debug!("could not kill process {}: {error}", self.launched);
+        }
+        let released = self.task.brake.killed_one(&self.task.cgroup, self.launched);
+        if let Err(error) = released {
+            log::warn!("could not let process {} end: {error}", self.launched);
+        }
+    }
+}
+
+/// The kernel has no place for a process in a pid namespace whose first process has ended.
+fn ending(error: CreateError) -> ExecError {
+    let code = match &error {
+        CreateError::Launch(
+            LaunchError::Clone(source) | LaunchError::EnterPidNamespace(source),
+        ) => source.raw_os_error(),
+        _ => None,
+    };
+    match code {
+        Some(libc::ENOMEM | libc::ESRCH) => ExecError::Ending,
+        _ => ExecError::Made(error),
+    }
+}
+
+fn nowhere() -> Result<OwnedFd, ExecError> {
+    let path = "/dev/null";
+    let opened = File::options().write(true).open(path);
+    let opened = opened.map_err(|source| CreateError::Bundle {
+        path: path.into(),
+        source,
+    })?;
+    Ok(opened.into())
+}

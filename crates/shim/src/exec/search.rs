@@ -1,0 +1,188 @@
+//! What a command means in a container, in this order:
+//!
+//! 1. a file of its root or of a volume in it, found as `execvp` would: a Wasm module, or a Linux program;
+//! 2. a Wasm layer of its image, by its title;
+//! 3. a built-in tool.
+//!
+//! Files are looked for in the very tree that the container's guest has.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::Process as ProcessSpec;
+use skiff_engine::compile::Source;
+use skiff_image::choose::{
+    self, Content, Named, candidates, is_a_modules_name, layer_named, native_refusal,
+};
+use skiff_image::containerd::lookup_image;
+use skiff_sandbox::rootfs::open_in_root;
+
+use super::{ExecError, Host};
+use crate::create::CreateError;
+use crate::module::{self, ModuleError, compiled, layer_bytes};
+use crate::pod::Pod;
+use crate::status::chain;
+use crate::task::Task;
+
+/// Who may execute a file: one of its user, its group, the others.
+const EXECUTABLE: u32 = 0o111;
+
+/// What a command means.
+pub(super) enum Found {
+    /// A module, with its code.
+    Module(module::Found),
+    /// A Linux program at this path.
+    Program(String),
+}
+
+/// What a look into the root has found.
+enum Seen {
+    Module(String, OwnedFd),
+    Program(String),
+    /// Nothing. What stood in the way, and where it was looked.
+    Nothing(Vec<String>, Vec<String>),
+}
+
+/// Finds what `process` is to run.
+pub(super) async fn find(
+    pod: &Pod,
+    task: &Task,
+    host: &Host,
+    process: &ProcessSpec,
+    root: BorrowedFd<'_>,
+) -> Result<Found, ExecError> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let command = args
+        .first()
+        .filter(|command| !command.is_empty())
+        .ok_or(ExecError::NoCommand)?;
+    let (name, function) = match command.split_once('#') {
+        Some((name, function)) => (name, Some(function)),
+        None => (command.as_str(), None),
+    };
+    if function == Some("") {
+        let sentence = format!(
+            "{command:?} names no function after its '#'; write path#function, or leave the '#' out"
+        );
+        return Err(ExecError::Refused(choose::Refusal(sentence)));
+    }
+    let module = async |source: Source<'_>, name: String| {
+        // `_start` is the name of what is called anyway.
+        let function = function.filter(|function| *function != "_start");
+        let function = function.map(str::to_owned);
+        compiled(pod, source, name, function, host.options.wasi_p3)
+            .await
+            .map(Found::Module)
+            .map_err(ExecError::Made)
+    };
+    let env = process.env().as_deref().unwrap_or_default();
+    let here = process.cwd().display().to_string();
+    let (objections, places) = match look(&candidates(args, &here, env), name, root)? {
+        Seen::Module(path, file) => return module(Source::File(file), path).await,
+        Seen::Program(path) => return Ok(Found::Program(path)),
+        Seen::Nothing(objections, places) => (objections, places),
+    };
+
+    let image = lookup_image(&pod.address, &pod.namespace, &task.id).await;
+    let layers = match &image {
+        Ok(image) => match layer_named(name, image) {
+            Named::Layer(layer) => {
+                let name = layer.title.clone();
+                let name = name.unwrap_or_else(|| layer.digest.as_str().to_owned());
+                let source = Source::Blob {
+                    sha256: layer.digest.bytes(),
+                    bytes: Box::pin(layer_bytes(pod, &layer)),
+                };
+                return module(source, name).await;
+            }
+            Named::Several(refusal) => return Err(ExecError::Refused(refusal)),
+            Named::None(names) if names.is_empty() => {
+                "no Wasm layer of its image (it has none)".to_owned()
+            }
+            Named::None(names) => format!("no Wasm layer of its image ({names})"),
+        },
+        Err(error) => format!(
+            "no Wasm layer of its image as far as is known ({})",
+            chain(error)
+        ),
+    };
+    if let Some(objection) = objections.into_iter().next() {
+        return Err(ExecError::NotExecutable(objection));
+    }
+    Err(ExecError::NotFound {
+        name: command.clone(),
+        looked: format!(
+            "no file of the container's root ({}), {layers}",
+            places.join(", ")
+        ),
+    })
+}
+
+/// Looks for the first of the paths that can be run.
+fn look(paths: &[String], name: &str, root: BorrowedFd<'_>) -> Result<Seen, ExecError> {
+    let mut objections = Vec::new();
+    let mut places = Vec::new();
+    for path in paths {
+        let file = match open_in_root(root, path) {
+            Ok(file) => file,
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                    io::ErrorKind::IsADirectory => {
+                        objections.push(format!("{path} is a directory"));
+                    }
+                    io::ErrorKind::InvalidInput => {
+                        objections.push(format!("{path} is not a regular file"));
+                    }
+                    _ => objections.push(format!("{path} could not be opened: {error}")),
+                }
+                places.push(path.clone());
+                continue;
+            }
+        };
+        let unreadable = |source| {
+            ExecError::Made(CreateError::Module(ModuleError::File {
+                path: path.clone(),
+                source,
+            }))
+        };
+        let content = module::head(&file).map_err(unreadable)?;
+        let mode = rustix::fs::fstat(file.as_fd())
+            .map_err(|error| unreadable(error.into()))?
+            .st_mode;
+        let objection = match content {
+            Content::Module | Content::Component => return Ok(Seen::Module(path.clone(), file)),
+            Content::Text if path.ends_with(".wat") => {
+                return Ok(Seen::Module(path.clone(), file));
+            }
+            Content::Elf | Content::Script if is_a_modules_name(path) => {
+                return Err(ExecError::Refused(native_refusal("command", path, content)));
+            }
+            Content::Elf | Content::Script if mode & EXECUTABLE == 0 => {
+                format!(
+                    "{path} is a program that nobody may execute (mode {:04o})",
+                    mode & 0o7777
+                )
+            }
+            // A name without a slash is not looked for in the working directory by execvp.
+            Content::Elf | Content::Script if !name.contains('/') && !is_in_path(paths, path) => {
+                format!("{path} lies in no directory of PATH; write ./{name}")
+            }
+            Content::Elf | Content::Script => return Ok(Seen::Program(path.clone())),
+            Content::Empty => format!("{path} is an empty file"),
+            Content::Text => format!(
+                "{path} is a text file; WebAssembly text is taken from names that end in .wat, and a script begins with #!"
+            ),
+            Content::NotAFile => format!("{path} is not a regular file"),
+            Content::Other => format!("{path} is neither WebAssembly nor a program"),
+        };
+        objections.push(objection);
+        places.push(path.clone());
+    }
+    Ok(Seen::Nothing(objections, places))
+}
+
+/// The working directory comes last, and only once if it is one of PATH's too.
+fn is_in_path(paths: &[String], path: &str) -> bool {
+    paths.last().is_some_and(|last| last != path)
+}
