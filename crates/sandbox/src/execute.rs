@@ -61,8 +61,13 @@ impl ExecuteError {
 /// See [`ExecuteError`].
 pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
     // First of all, while `fsopen` still means the process's own pid namespace and nothing is in its way.
-    let proc =
-        procfs::Proc::open().map_err(ExecuteError::step(|| "make a private proc file system"))?;
+    let proc = match plan.proc {
+        Some(slot) => {
+            procfs::Proc::adopt(slot).map_err(ExecuteError::step(|| "find the proc file system"))?
+        }
+        None => procfs::Proc::open()
+            .map_err(ExecuteError::step(|| "make a private proc file system"))?,
+    };
     if plan.root.is_some() && !plan.new.contains(Namespace::Mount) {
         let sentence =
             "the plan changes the mount tree without a new mount namespace: it would be the node's";

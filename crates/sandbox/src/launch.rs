@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::control::Control;
 pub use crate::plan::NewNamespaces;
-use crate::plan::{CONTROL_FD, FIRST_SLOT_FD, Namespace, ORDER_FD};
-use crate::sys::clone::{CloneError, Program, Stage, spawn};
+use crate::plan::{CONTROL_FD, FIRST_SLOT_FD, Namespace, ORDER_FD, Rlimit};
+use crate::sys::clone::{self, CloneError, Program, Stage, spawn};
 use crate::sys::{memory, process};
 
 /// What to launch.
@@ -76,8 +76,8 @@ pub enum LaunchError {
     /// `clone3`. The usual reasons are limits: `pids.max`, `RLIMIT_NPROC`, `/proc/sys/user/max_*_namespaces`.
     #[error("could not clone a process into its namespaces and cgroup")]
     Clone(#[source] io::Error),
-    /// The child could not get its signals or descriptors in order.
-    #[error("the new process could not set up its {what}")]
+    /// The child could not do what comes before its exec.
+    #[error("the new process could not {what}")]
     Child {
         /// What failed.
         what: &'static str,
@@ -104,7 +104,7 @@ pub enum LaunchError {
 /// # Errors
 /// See [`LaunchError`].
 pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
-    start(launch, false)
+    start(launch, false, None)
 }
 
 /// [`launch`], with standard input as the controlling terminal of the process's session.
@@ -112,10 +112,41 @@ pub fn launch(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
 /// # Errors
 /// As [`launch`]; standard input is no terminal, or another session's.
 pub fn launch_at_terminal(launch: &Launch<'_>) -> Result<Launched, LaunchError> {
-    start(launch, true)
+    start(launch, true, None)
 }
 
-fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
+/// [`launch`], or with `terminal` [`launch_at_terminal`], of a process that starts in a user namespace, as its root.
+///
+/// A new pid namespace belongs to the user namespace then. The rest of [`NewNamespaces`] is made by the process.
+///
+/// # Errors
+/// As [`launch`]; what takes the node's rights is refused, or the user namespace cannot be entered.
+pub fn launch_inside(
+    launch: &Launch<'_>,
+    terminal: bool,
+    inside: &Inside<'_>,
+) -> Result<Launched, LaunchError> {
+    start(launch, terminal, Some(inside))
+}
+
+/// A user namespace to start in, and what is done before it is entered, with the node's rights.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    /// The user namespace.
+    pub user: BorrowedFd<'a>,
+    /// Namespaces of others to enter. Not those of time: a process enters those itself.
+    pub join: &'a [(Namespace, BorrowedFd<'a>)],
+    /// Limits that may need raising.
+    pub rlimits: &'a [Rlimit],
+    /// As [`crate::plan::Plan::oom_score_adj`].
+    pub oom_score_adj: Option<i32>,
+}
+
+fn start(
+    launch: &Launch<'_>,
+    terminal: bool,
+    inside: Option<&Inside<'_>>,
+) -> Result<Launched, LaunchError> {
     check_namespaces(launch.new)?;
     let prepare = |what| move |source: io::Error| LaunchError::Prepare { what, source };
     let (ours, theirs) = rustix::net::socketpair(
@@ -140,6 +171,10 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
     let above = Above::new(&wanted, launch.program).map_err(prepare("the descriptors"))?;
     let descriptors = above.descriptors(&wanted);
 
+    let before = inside
+        .map(Before::new)
+        .transpose()
+        .map_err(prepare("the resource limits"))?;
     let entered = launch.pid_namespace.map(PidNamespace::enter).transpose()?;
     let spawned = spawn(&Program {
         file: above.program(launch.program),
@@ -151,6 +186,14 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
         namespaces: process::clone_flags(launch.new),
         cgroup: launch.unified_cgroup,
         terminal,
+        inside: inside
+            .zip(before.as_ref())
+            .map(|(inside, before)| clone::Inside {
+                user: inside.user,
+                join: &before.join,
+                limits: &before.limits,
+                oom_score_adj: before.oom_score_adj.as_bytes(),
+            }),
     });
     if let Some(entered) = entered {
         entered.leave()?;
@@ -166,26 +209,30 @@ fn start(launch: &Launch<'_>, terminal: bool) -> Result<Launched, LaunchError> {
 fn why(error: CloneError, argv: &[&CStr]) -> LaunchError {
     match error {
         CloneError::Clone(source) => LaunchError::Clone(source),
-        CloneError::Child(Stage::Signals, source) => LaunchError::Child {
-            what: "signals",
-            source,
-        },
-        CloneError::Child(Stage::Descriptors, source) => LaunchError::Child {
-            what: "descriptors",
-            source,
-        },
-        CloneError::Child(Stage::Terminal, source) => LaunchError::Child {
-            what: "controlling terminal",
-            source,
-        },
-        CloneError::Child(Stage::Death, source) => LaunchError::Child {
-            what: "end, which is to come with that of its maker",
-            source,
-        },
         CloneError::Child(Stage::Exec, source) => LaunchError::Exec {
             argv0: argv.first().map(|&arg| arg.to_owned()).unwrap_or_default(),
             source,
         },
+        CloneError::Child(stage, source) => LaunchError::Child {
+            what: what(stage),
+            source,
+        },
+    }
+}
+
+/// What a child could not do at this stage.
+fn what(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Exec => "execute its program",
+        Stage::Signals => "set up its signals",
+        Stage::Descriptors => "set up its descriptors",
+        Stage::Terminal => "take its controlling terminal",
+        Stage::Death => "tie its end to that of its maker",
+        Stage::Limits => "raise its resource limits",
+        Stage::OomScore => "set its oom_score_adj",
+        Stage::Join => "enter a namespace that the container's spec names",
+        Stage::User => "enter the user namespace and become root there",
+        Stage::Inside => "make a pid namespace in the user namespace",
     }
 }
 
@@ -223,8 +270,46 @@ pub fn run(command: &Command<'_>) -> Result<(u32, OwnedFd), LaunchError> {
         namespaces: 0,
         cgroup: None,
         terminal: false,
+        inside: None,
     })
     .map_err(|error| why(error, command.argv))
+}
+
+/// What a child that starts in a user namespace does before, as it reads it.
+struct Before {
+    join: Vec<clone::Join>,
+    limits: Vec<clone::Limit>,
+    oom_score_adj: String,
+}
+
+impl Before {
+    fn new(inside: &Inside<'_>) -> io::Result<Self> {
+        let join = inside.join.iter().map(|(kind, namespace)| clone::Join {
+            namespace: namespace.as_raw_fd(),
+            kind: process::clone_flags(NewNamespaces::NONE.with(*kind)),
+        });
+        let mut limits = Vec::new();
+        for limit in inside.rlimits {
+            let own = process::limit(limit.resource)?;
+            // Only what the process cannot do itself: soft limits, and lower ones, might stand in its way before.
+            if limit.hard > own.rlim_max {
+                limits.push(clone::Limit {
+                    resource: limit.resource,
+                    value: libc::rlimit64 {
+                        rlim_cur: own.rlim_cur,
+                        rlim_max: limit.hard,
+                    },
+                });
+            }
+        }
+        Ok(Self {
+            join: join.collect(),
+            limits,
+            oom_score_adj: inside
+                .oom_score_adj
+                .map_or_else(String::new, |value| value.to_string()),
+        })
+    }
 }
 
 fn check_namespaces(new: NewNamespaces) -> Result<(), LaunchError> {

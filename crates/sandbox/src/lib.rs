@@ -22,3 +22,5 @@ pub mod slim;
 #[cfg(feature = "planner")]
 pub mod spec;
 pub mod sys;
+#[cfg(feature = "planner")]
+pub mod user;

@@ -91,14 +91,15 @@ pub fn reap() -> io::Result<usize> {
     Ok(reaped)
 }
 
-/// Clones a child, by a call that gives its number: one that the caller waits for.
-pub(crate) fn cloning(clone: impl FnOnce() -> i64) -> i64 {
+/// Clones children, by a call that gives their numbers: they are the caller's to wait for. What is not above 0 is none.
+pub(crate) fn cloning<const COUNT: usize>(clone: impl FnOnce() -> [i64; COUNT]) -> [i64; COUNT] {
     let mut state = lock();
-    let result = clone();
-    if let (Some(state), Ok(pid @ 1..)) = (state.as_mut(), u32::try_from(result)) {
-        state.awaited.insert(pid);
+    let results = clone();
+    if let Some(state) = state.as_mut() {
+        let pids = results.iter().filter_map(|pid| u32::try_from(*pid).ok());
+        state.awaited.extend(pids.filter(|pid| *pid > 0));
     }
-    result
+    results
 }
 
 /// Children are those of a thread, and go to another thread when it ends.

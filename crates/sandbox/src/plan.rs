@@ -27,6 +27,9 @@ impl Slot {
 /// What a container's first process does to itself, in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// The node's proc file system, mounted nowhere, for a process that starts in a user namespace and may not make
+    /// one of its own; others make it themselves.
+    pub proc: Option<Slot>,
     /// `tasks` files (cgroup v1) to which the process writes `0`. The unified tree, if any, was joined by
     /// the clone itself (`CLONE_INTO_CGROUP`).
     pub cgroup_tasks: Vec<Slot>,
@@ -38,6 +41,9 @@ pub struct Plan {
     /// New namespaces that the process makes for itself, after those it entered: the part of
     /// [`NewNamespaces`] that [`NewNamespaces::by_process`] names.
     pub new: NewNamespaces,
+    /// What the clocks of the new time namespace are ahead of the node's, in the words of `timens_offsets`
+    /// (`monotonic 86400 0`), one each.
+    pub time_offsets: Vec<String>,
     /// Written to `oom_score_adj` of the process. A refused write is an error, as it is with runc.
     pub oom_score_adj: Option<i32>,
     /// Set in the new uts namespace.
@@ -90,8 +96,8 @@ pub struct JoinProcess {
 /// has the node's rights, and can enter what belongs to the node and what belongs to that user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Namespace {
-    /// User ids (`CLONE_NEWUSER`). Joined only, never made: its maps would have to be written by a parent
-    /// that waits for the exec.
+    /// User ids (`CLONE_NEWUSER`). Joined only: a new one is made beforehand ([`crate::user`]), because its maps
+    /// would have to be written by a parent that waits for the exec.
     User,
     /// Process ids. Only ever new or joined at launch, never by the process itself.
     Pid,
@@ -144,7 +150,7 @@ impl NewNamespaces {
         self.0 == 0
     }
 
-    /// The part for [`crate::launch::Launch::new`]. `joins_user`: the plan enters a user namespace.
+    /// The part for [`crate::launch::Launch::new`]. `joins_user`: the process starts in a user namespace, or enters one.
     #[must_use]
     pub const fn by_launch(self, joins_user: bool) -> Self {
         let early = Self::NONE.with(Namespace::Pid);

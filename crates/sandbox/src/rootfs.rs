@@ -4,6 +4,7 @@
 //! made detached with the mount API; several, or what an older kernel's API cannot express, are put
 //! together by [`private`] in a mount namespace that ends with the thread that made it.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::sys::mount::{self, Change};
 use crate::sys::path;
 
 mod file_system;
+mod layers;
 mod options;
 mod private;
 
@@ -53,7 +55,7 @@ pub enum RootfsError {
         /// The option, as given.
         option: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// One mount.
     #[error("could not mount the root: {fstype} of {source_name}{detail}")]
@@ -64,6 +66,19 @@ pub enum RootfsError {
         source_name: String,
         /// Which option, and what the file system itself says; may be empty.
         detail: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory whose ids cannot be shown as others.
+    #[error(
+        "could not show the ids of {} in the root as those of the container's user namespace; where its file system cannot, \
+         run the pod with hostUsers: true",
+        path.display()
+    )]
+    Ids {
+        /// Which.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -104,10 +119,12 @@ pub fn mount_root(
 ) -> Result<OwnedFd, RootfsError> {
     let tree = match mounts {
         [] => directory(root_path)?,
-        [single] if single.target.is_empty() => match file_system::detached(single)? {
-            Some(tree) => tree,
-            None => private::assemble(mounts, &bundle.join("rootfs"))?,
-        },
+        [single] if single.target.is_empty() && !layers::are_mapped(single)? => {
+            match file_system::detached(single)? {
+                Some(tree) => tree,
+                None => private::assemble(mounts, &bundle.join("rootfs"))?,
+            }
+        }
         several => private::assemble(several, &bundle.join("rootfs"))?,
     };
     Ok(tree)

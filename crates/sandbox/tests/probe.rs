@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         ["wait"] => loop {
             std::thread::park();
         },
+        ["clock"] => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            println!("{}.{:09}", now.tv_sec, now.tv_nsec);
+        }
         ["cwd"] => println!(
             "{}",
             std::env::current_dir()

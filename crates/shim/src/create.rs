@@ -15,7 +15,7 @@ use skiff_engine::compile::CompileError;
 use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
-use skiff_sandbox::launch::{LaunchError, Launched};
+use skiff_sandbox::launch::{Inside, LaunchError, Launched};
 use skiff_sandbox::plan::{JoinNamespace, Namespace};
 use skiff_sandbox::rootfs::{ContainerdMount, RootfsError, mount_root};
 use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
@@ -278,15 +278,21 @@ async fn make(
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
     // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
     let early_record = early_record(&bundle)?;
-    let sources = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
-    let mut slots: Vec<BorrowedFd<'_>> = sources.iter().map(AsFd::as_fd).collect();
+    let gathered = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
+    let mut slots: Vec<BorrowedFd<'_>> = gathered.slots.iter().map(AsFd::as_fd).collect();
+    let rlimits = blueprint.plan.rlimits.clone();
+    let mut before_user: Vec<(Namespace, BorrowedFd<'_>)> = Vec::new();
     if let Some(slim) = pod.slim_mounts()
         && blueprint.plan.new.contains(Namespace::Mount)
     {
-        blueprint.plan.join.push(JoinNamespace {
-            kind: Namespace::Mount,
-            from: append(&mut slots, slim)?,
-        });
+        if gathered.user.is_some() {
+            before_user.push((Namespace::Mount, slim));
+        } else {
+            blueprint.plan.join.push(JoinNamespace {
+                kind: Namespace::Mount,
+                from: append(&mut slots, slim)?,
+            });
+        }
     }
     let pause;
     let order = match &content {
@@ -334,8 +340,18 @@ async fn make(
     let pid_namespace = pid_namespace
         .map(|path| spec::open_namespace(Namespace::Pid, path).map_err(CreateError::Gather))
         .transpose()?;
+    let inside = gathered.user.as_ref().map(|user| {
+        before_user.extend(user.join.iter().map(|(kind, file)| (*kind, file.as_fd())));
+        Inside {
+            user: user.namespace.as_fd(),
+            join: &before_user,
+            rlimits: &rlimits,
+            oom_score_adj: blueprint.user.as_ref().and_then(|user| user.oom_score_adj),
+        }
+    });
     let process = start_process(&Start {
         name: &name,
+        inside: inside.as_ref(),
         id: &request.id,
         program: program.as_fd(),
         new: blueprint.new,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use skiff_sandbox::cgroup::Cgroup;
 use skiff_sandbox::control::{ControlError, Report};
-use skiff_sandbox::launch::{Launch, Launched, launch, launch_at_terminal};
+use skiff_sandbox::launch::{Inside, Launch, Launched, launch, launch_at_terminal, launch_inside};
 use skiff_sandbox::plan::{NewNamespaces, Slot};
 use skiff_sandbox::sentence::readable;
 use skiff_sandbox::sys::process::{self, ExitStatus};
@@ -54,6 +54,8 @@ pub(crate) struct Start<'a> {
     pub(crate) program: BorrowedFd<'a>,
     /// Namespaces that the launch makes.
     pub(crate) new: NewNamespaces,
+    /// A user namespace to launch into.
+    pub(crate) inside: Option<&'a Inside<'a>>,
     /// A pid namespace to launch into; a pidfd of a process in it will do.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     /// The container's.
@@ -83,12 +85,7 @@ pub(crate) fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateErr
     let argv: [&CStr; 2] = [&name, &id];
     let unified = start.cgroup.map(Cgroup::unified).transpose();
     let unified = unified.map_err(CreateError::Cgroup)?.flatten();
-    let launch = if start.at_terminal {
-        launch_at_terminal
-    } else {
-        launch
-    };
-    let launched = launch(&Launch {
+    let what = Launch {
         program: start.program,
         argv: &argv,
         environment: &[],
@@ -98,9 +95,13 @@ pub(crate) fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateErr
         stdio: start.stdio,
         order: start.order,
         slots: start.slots,
-    })
-    .map_err(CreateError::Launch)?;
-    Ok(ProcessGuard::new(launched))
+    };
+    let launched = match (start.inside, start.at_terminal) {
+        (Some(inside), at_terminal) => launch_inside(&what, at_terminal, inside),
+        (None, true) => launch_at_terminal(&what),
+        (None, false) => launch(&what),
+    };
+    Ok(ProcessGuard::new(launched.map_err(CreateError::Launch)?))
 }
 
 /// Waits until the process says that it is ready.

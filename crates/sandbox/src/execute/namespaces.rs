@@ -25,6 +25,9 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
         // node has mounted; unless the slim one (crate::slim) was entered right before.
         process::unshare(plan.new).map_err(ExecuteError::step(|| "make new namespaces"))?;
     }
+    if plan.new.contains(Namespace::Time) {
+        set_clocks(plan, proc)?;
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes())
             .map_err(ExecuteError::step(|| format!("set the host name {name}")))?;
@@ -39,6 +42,21 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
             .map_err(ExecuteError::step(step))?;
     }
     Ok(())
+}
+
+/// A new time namespace is for the children of its maker, and its clocks can be set as long as nobody is in it.
+fn set_clocks(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
+    for offset in &plan.time_offsets {
+        proc.write(Path::new("self/timens_offsets"), offset)
+            .map_err(ExecuteError::step(|| {
+                format!("set a clock of the new time namespace ahead by {offset:?}")
+            }))?;
+    }
+    let step = || "enter the new time namespace";
+    let namespace = proc
+        .namespace("time_for_children")
+        .map_err(ExecuteError::step(step))?;
+    process::enter(namespace.as_fd(), Namespace::Time).map_err(ExecuteError::step(step))
 }
 
 /// Joins cgroups of v1 by their `tasks` files.

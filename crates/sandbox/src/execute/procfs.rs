@@ -1,4 +1,5 @@
-//! A private proc file system: mounted nowhere, so nothing can be mounted over any part of it.
+//! A private proc file system: mounted nowhere, so nothing can be mounted over any part of it. A process that starts in
+//! a user namespace is given it by its shim: to make one takes rights over the mount namespace that it is still in.
 //!
 //! Redirected writes to `/proc` by symlinks and mounts in an image were CVE-2019-19921, CVE-2023-27561 and
 //! CVE-2025-52881. A handle that was made from nothing cannot be redirected.
@@ -9,18 +10,26 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::sys::mount::{Context, attribute};
+use crate::control::adopt_slot;
+use crate::plan::Slot;
+use crate::sys::mount;
 
-/// The root of a detached proc mount, of the pid namespace in which it was made.
+/// The root of a detached proc mount, of the pid namespace in which it was made or of one above it.
 pub(super) struct Proc {
     root: OwnedFd,
 }
 
 impl Proc {
     pub(super) fn open() -> io::Result<Self> {
-        let root = Context::open("proc")?
-            .mount(attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC)?;
-        Ok(Self { root })
+        Ok(Self {
+            root: mount::private_proc()?,
+        })
+    }
+
+    pub(super) fn adopt(slot: Slot) -> io::Result<Self> {
+        Ok(Self {
+            root: adopt_slot(slot)?,
+        })
     }
 
     fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -37,6 +46,13 @@ impl Proc {
     /// An open file; what is read from it is the state at the time of reading.
     pub(super) fn file(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_file(path, OFlags::RDONLY)
+    }
+
+    /// One of the process's own namespaces, by its name there. The link leads out of proc, where no path does.
+    pub(super) fn namespace(&self, name: &str) -> io::Result<OwnedFd> {
+        let path = Path::new("self/ns").join(name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.root, path, flags, Mode::empty())?)
     }
 
     /// The whole contents of a file.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -11,6 +11,7 @@ use super::{ContainerdMount, RootfsError};
 use crate::plan::Propagation;
 use crate::sys::loop_device::LoopDevice;
 use crate::sys::mount::{self, Change, Context};
+use crate::user;
 
 /// The kernel copies at most this much of one option's value, its end included.
 const LONGEST_VALUE: usize = 255;
@@ -68,6 +69,7 @@ pub(super) fn detached(mount: &ContainerdMount) -> Result<Option<OwnedFd>, Rootf
         }
         other => other.map_err(|error| refused(&context, None, error))?,
     };
+    map_ids(&tree, mount, &options)?;
     finish(&tree, &options).map_err(failed)?;
     Ok(Some(tree))
 }
@@ -112,8 +114,22 @@ fn bind(mount: &ContainerdMount, options: &Options) -> Result<OwnedFd, RootfsErr
     if !options.change.is_empty() {
         mount::change(tree.as_fd(), options.change, false).map_err(failed)?;
     }
+    map_ids(&tree, mount, options)?;
     finish(&tree, options).map_err(failed)?;
     Ok(tree)
+}
+
+/// Shows the ids of a detached mount as others, if its options say so.
+fn map_ids(tree: &OwnedFd, mount: &ContainerdMount, options: &Options) -> Result<(), RootfsError> {
+    let Some(maps) = &options.maps else {
+        return Ok(());
+    };
+    let mapped =
+        user::make(maps).and_then(|user| mount::map_ids(tree.as_fd(), user.as_fd(), false));
+    mapped.map_err(|source| RootfsError::Ids {
+        path: PathBuf::from(&mount.source),
+        source,
+    })
 }
 
 /// What is the same for all types: recursive flags and propagation.

@@ -1,8 +1,11 @@
 //! What the option strings of a mount mean: flags of the mount, of the file system, and its own data.
 
+use std::borrow::Cow;
+
 use crate::plan::Propagation;
 use crate::rootfs::{ContainerdMount, RootfsError};
 use crate::sys::mount::{Change, attribute};
+use crate::user::{Map, Maps};
 
 /// The options of one mount, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(super) struct Options {
     pub(super) on_loop_device: bool,
     /// The type's own options, in order.
     pub(super) data: Vec<String>,
+    /// How its ids are shown, if not as they are; of an overlay, those of its lower layers.
+    pub(super) maps: Option<Maps>,
 }
 
 impl Options {
@@ -40,13 +45,34 @@ pub(super) fn parse(mount: &ContainerdMount) -> Result<Options, RootfsError> {
         recursive_bind,
         ..Options::default()
     };
+    let refused = |option: &String, reason| RootfsError::Option {
+        fstype: mount.fstype.clone(),
+        option: option.clone(),
+        reason,
+    };
+    let (mut users, mut groups) = (None, None);
     for option in &mount.options {
-        parse_one(&mut options, option).map_err(|reason| RootfsError::Option {
-            fstype: mount.fstype.clone(),
-            option: option.clone(),
-            reason,
-        })?;
+        let (place, text) = match option.split_once('=') {
+            Some(("uidmap", text)) => (&mut users, text),
+            Some(("gidmap", text)) => (&mut groups, text),
+            _ => {
+                parse_one(&mut options, option)
+                    .map_err(|reason| refused(option, Cow::Borrowed(reason)))?;
+                continue;
+            }
+        };
+        let map = text.parse::<Map>();
+        let map = map.map_err(|error| refused(option, Cow::Owned(format!("it {error}"))))?;
+        *place = Some((option, map));
     }
+    options.maps = match (users, groups) {
+        (Some((_, users)), Some((_, groups))) => Some(Maps { users, groups }),
+        (None, None) => None,
+        (Some((option, _)), None) | (None, Some((option, _))) => {
+            let reason = "ids are mapped with both a uidmap and a gidmap";
+            return Err(refused(option, Cow::Borrowed(reason)));
+        }
+    };
     Ok(options)
 }
 
@@ -83,9 +109,6 @@ fn parse_one(options: &mut Options, option: &str) -> Result<(), &'static str> {
         }
         "loop" => options.on_loop_device = true,
         "remount" => return Err("a root is always mounted anew"),
-        _ if option.starts_with("uidmap=") || option.starts_with("gidmap=") => {
-            return Err("roots with mapped ids are not made yet; run the pod with hostUsers: true");
-        }
         // Instructions of containerd to itself.
         _ if option.starts_with("X-") || option.starts_with("x-") => {}
         _ => options.data.push(option.to_owned()),
@@ -192,12 +215,30 @@ mod tests {
     }
 
     #[test]
-    fn mapped_ids_are_refused_by_name() {
-        let mount = ContainerdMount {
-            options: vec!["uidmap=0:1000:1".to_owned()],
-            ..ContainerdMount::default()
+    fn maps_of_ids_are_read_or_refused_by_name() {
+        let parse = |options: &[&str]| {
+            parse(&ContainerdMount {
+                fstype: "overlay".to_owned(),
+                options: options.iter().map(|option| (*option).to_owned()).collect(),
+                ..ContainerdMount::default()
+            })
         };
-        let error = parse(&mount).unwrap_err();
-        assert!(error.to_string().contains("uidmap=0:1000:1"), "{error}");
+        let maps = parse(&["uidmap=0:1000:10,10:5000:1", "index=off", "gidmap=0:7:1"])
+            .unwrap()
+            .maps
+            .unwrap();
+        assert_eq!(maps.users.outside(10), Some(5000));
+        assert_eq!(maps.groups.outside(0), Some(7));
+        for (options, words) in [
+            (&["uidmap=0:1000:1"][..], "uidmap=0:1000:1"),
+            (&["uidmap=0:1:2,1:5:1", "gidmap=0:1:1"], "overlap"),
+            (
+                &["uidmap=x", "gidmap=0:1:1"],
+                "\"x\", which is not of the form",
+            ),
+        ] {
+            let error = parse(options).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 
 use super::options::{self, Options};
-use super::{ContainerdMount, RootfsError, file_system, open_directory};
+use super::{ContainerdMount, RootfsError, file_system, layers, open_directory};
 use crate::plan::Propagation;
 use crate::sys::mount::{self, attribute};
 use crate::sys::{path, process};
@@ -51,6 +51,10 @@ fn add(mount: &ContainerdMount, place: &Path) -> Result<(), RootfsError> {
         source,
     };
     let at = find(mount, place).map_err(on_target)?;
+    let mapped = layers::map(mount, &at)?;
+    let mount = mapped.as_ref().unwrap_or(mount);
+    // Over the layers, if they are there.
+    let at = find(mount, place).map_err(on_target)?;
     let detached = match file_system::detached(mount) {
         Err(RootfsError::Mount { source, .. }) if file_system::is_unknown_to_kernel(&source) => {
             None
@@ -62,6 +66,13 @@ fn add(mount: &ContainerdMount, place: &Path) -> Result<(), RootfsError> {
     }
     let options = options::parse(mount)?;
     let failed = |source: io::Error| file_system::failure(mount, source);
+    if options.maps.is_some() {
+        // Only what is not attached yet can be mapped.
+        return Err(RootfsError::Ids {
+            path: PathBuf::from(&mount.source),
+            source: rustix::io::Errno::OPNOTSUPP.into(),
+        });
+    }
     mount_by_path(mount, &options, &at).map_err(failed)?;
     let mounted = find(mount, place).map_err(on_target)?;
     file_system::finish(&mounted, &options).map_err(failed)

@@ -5,7 +5,7 @@
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
-use super::{Facts, Refusal, Role, filter, process, refusal};
+use super::{Facts, Refusal, Role, filter, namespaces, process, refusal, user};
 use crate::plan::{JoinProcess, Namespace, NewNamespaces, Plan, Slot};
 
 /// A process that joins.
@@ -37,7 +37,8 @@ pub fn joiner(
     let missing = || Refusal::new("linux", "is missing");
     let linux = spec.linux().as_ref().ok_or_else(missing)?;
     let mut plan = Plan::default();
-    process::process(joining, role, facts, &mut plan)?;
+    let user = user::user(linux, &mut namespaces::namespaces(linux)?)?;
+    process::process(joining, role, facts, user.as_ref(), &mut plan)?;
     if joining.oom_score_adj().is_none() {
         // As the container's own: what a client leaves out is not what the shim has.
         let container = spec.process().as_ref();

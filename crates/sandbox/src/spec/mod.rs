@@ -9,16 +9,18 @@ use std::path::PathBuf;
 
 pub use cgroup::update;
 pub use facts::{Facts, FactsError};
-pub use gather::{GatherError, gather, open_namespace};
+pub use gather::{GatherError, Gathered, OpenUser, gather, open_namespace};
 pub use join::{Joiner, joiner};
 use oci_spec::runtime::{Linux, Spec};
 pub use refusal::Refusal;
+pub use user::{User, UserSource};
 
 use crate::cgroup::CgroupPlan;
 use crate::plan::{
     Attach, JoinNamespace, Namespace, NewNamespaces, Plan, Propagation, Root, SeccompFilter, Slot,
 };
 use crate::sys::mount::Change;
+use crate::user::Maps;
 
 mod cgroup;
 mod facts;
@@ -29,6 +31,7 @@ mod namespaces;
 mod process;
 mod refusal;
 pub mod seccomp;
+mod user;
 
 /// What a process of a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Blueprint {
     pub new: NewNamespaces,
     /// A pid namespace to launch into.
     pub pid_namespace: Option<PathBuf>,
+    /// A user namespace to launch into, for [`crate::launch::launch_inside`].
+    pub user: Option<User>,
     /// What to open; the index is the [`crate::plan::Slot`].
     pub sources: Vec<Source>,
     /// The cgroup to make.
@@ -61,6 +66,8 @@ pub struct Blueprint {
 pub enum Source {
     /// The container's root, which the caller has made.
     Root,
+    /// The node's proc file system.
+    Proc,
     /// Something of the node, seen inside.
     Bind(Bind),
     /// A fresh file system in memory.
@@ -91,6 +98,17 @@ pub struct Bind {
     pub recursive_change: Change,
     /// Propagation, and whether it is of all mounts below too.
     pub propagation: Option<(Propagation, bool)>,
+    /// How its ids are shown, if not as they are.
+    pub ids: Option<MountIds>,
+}
+
+/// The ids of a mount that are shown as others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountIds {
+    /// By these maps, or those of the container's user namespace.
+    pub maps: Option<Maps>,
+    /// Those of the mounts below too.
+    pub recursive: bool,
 }
 
 /// A tmpfs mount.
@@ -121,12 +139,16 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
     let mut plan = Plan::default();
     let mut sources = Sources(vec![Source::Root]);
 
-    let namespaces = namespaces::namespaces(linux)?;
+    let mut namespaces = namespaces::namespaces(linux)?;
     (plan.hostname, plan.domainname) = namespaces::names(spec, &namespaces)?;
     plan.sysctls = namespaces::sysctls(linux, &namespaces)?;
-    let joins_user = namespaces.joins(Namespace::User);
-    plan.new = namespaces.new.by_process(joins_user);
+    plan.time_offsets = namespaces::time_offsets(linux, &namespaces)?;
+    let user = user::user(linux, &mut namespaces)?;
+    plan.new = namespaces.new.by_process(user.is_some());
     let mut pid_namespace = None;
+    if user.is_some() {
+        plan.proc = Some(sources.add(Source::Proc)?);
+    }
     for (kind, path) in namespaces.joined {
         if kind == Namespace::Pid {
             pid_namespace = Some(path);
@@ -147,7 +169,7 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
     }
 
     let mut attached = Vec::new();
-    for (at, source) in mounts::mounts(spec)? {
+    for (at, source) in mounts::mounts(spec, user.is_some())? {
         // Whether it is a directory is seen when it is opened.
         attached.push(Attach {
             tree: sources.add(source)?,
@@ -167,13 +189,22 @@ pub fn blueprint(spec: &Spec, role: Role, facts: &Facts, id: &str) -> Result<Blu
         propagation: mounts::root_propagation(linux.rootfs_propagation().as_deref())?,
     });
 
-    process::process(process, role, facts, &mut plan)?;
+    process::process(process, role, facts, user.as_ref(), &mut plan)?;
+    let oom_score_adj = plan.oom_score_adj;
+    if user.is_some() {
+        // Takes the node's rights: the launch's business.
+        plan.oom_score_adj = None;
+    }
     plan.seccomp = filter(linux, role)?;
-    let new = namespaces.new.by_launch(joins_user);
+    let new = namespaces.new.by_launch(user.is_some());
     Ok(Blueprint {
         plan,
         new,
         pid_namespace,
+        user: user.map(|user| User {
+            oom_score_adj,
+            ..user
+        }),
         sources: sources.0,
         cgroup,
     })

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::{Bind, Refusal, Source, Tmpfs};
+use super::{Bind, MountIds, Refusal, Source, Tmpfs, user};
 use crate::plan::Propagation;
 use crate::sys::mount::{Change, attribute};
 
@@ -47,11 +47,12 @@ const KERNEL: [&str; 18] = [
 ];
 
 /// What to mount and where, in the spec's order.
-pub(super) fn mounts(spec: &Spec) -> Result<Vec<(String, Source)>, Refusal> {
+/// `in_user`: the container has a user namespace.
+pub(super) fn mounts(spec: &Spec, in_user: bool) -> Result<Vec<(String, Source)>, Refusal> {
     let mut mounts = Vec::new();
     for mount in spec.mounts().iter().flatten() {
         let at = destination(mount)?;
-        if let Some(source) = source(mount, &at)? {
+        if let Some(source) = source(mount, &at, in_user)? {
             mounts.push((at, source));
         }
     }
@@ -106,7 +107,7 @@ fn field(destination: &str) -> String {
     format!("mounts[{destination}]")
 }
 
-fn source(mount: &Mount, at: &str) -> Result<Option<Source>, Refusal> {
+fn source(mount: &Mount, at: &str, in_user: bool) -> Result<Option<Source>, Refusal> {
     let field = field(at);
     let typ = mount.typ().as_deref().unwrap_or_default();
     let words = mount.options().as_deref().unwrap_or_default();
@@ -118,18 +119,8 @@ fn source(mount: &Mount, at: &str) -> Result<Option<Source>, Refusal> {
     {
         return Ok(None);
     }
-    let mapped = [mount.uid_mappings(), mount.gid_mappings()];
-    if mapped.iter().any(|mappings| {
-        mappings
-            .as_ref()
-            .is_some_and(|mappings| !mappings.is_empty())
-    }) {
-        return Err(Refusal::new(
-            field,
-            "has id mappings, which are not supported yet",
-        ));
-    }
     let options = Options::parse(words, bind, &field)?;
+    let ids = ids(mount, options.map_ids, in_user, &field)?;
     if bind {
         let path = mount.source().as_ref().filter(|path| path.is_absolute());
         let Some(path) = path else {
@@ -145,7 +136,12 @@ fn source(mount: &Mount, at: &str) -> Result<Option<Source>, Refusal> {
             change: options.change,
             recursive_change: options.recursive_change,
             propagation: options.propagation(),
+            ids,
         })));
+    }
+    if ids.is_some() {
+        let reason = "is to show its ids as others, which only bind mounts can";
+        return Err(Refusal::new(field, reason));
     }
     if typ != "tmpfs" {
         let reason = format!("has the type {typ:?}; a container can have bind and tmpfs mounts");
@@ -159,12 +155,37 @@ fn source(mount: &Mount, at: &str) -> Result<Option<Source>, Refusal> {
     })))
 }
 
+/// How the ids of a mount are shown. `recursive`: whether an option asks for it, and for the mounts below too.
+///
+/// A mount with maps and without the option has them without the mounts below, as with runc; containerd writes it so.
+fn ids(
+    mount: &Mount,
+    recursive: Option<bool>,
+    in_user: bool,
+    field: &str,
+) -> Result<Option<MountIds>, Refusal> {
+    let maps = user::of_mount(mount, field)?;
+    match (&maps, recursive) {
+        (None, None) => Ok(None),
+        (None, Some(_)) if !in_user => Err(Refusal::new(
+            field,
+            "is to show its ids as others, but neither it nor the container has maps for them",
+        )),
+        (_, recursive) => Ok(Some(MountIds {
+            maps,
+            recursive: recursive.unwrap_or(false),
+        })),
+    }
+}
+
 /// Mount options as runc and mount(8) have them; of contradictory ones the last wins.
 struct Options {
     recursive: bool,
     change: Change,
     recursive_change: Change,
     propagation: Option<(Propagation, bool)>,
+    /// `idmap`, or with `true` `ridmap`.
+    map_ids: Option<bool>,
     data: Vec<(String, Option<String>)>,
 }
 
@@ -175,6 +196,7 @@ impl Options {
             change: Change::default(),
             recursive_change: Change::set(GUEST),
             propagation: None,
+            map_ids: None,
             data: Vec::new(),
         };
         for word in words {
@@ -186,11 +208,12 @@ impl Options {
             };
             match word.as_str() {
                 "" | "defaults" | "bind" | "async" | "loud" | "nomand" | "noiversion"
-                | "nolazytime" | "norelatime" | "nostrictatime" | "noacl" => {}
+                | "nolazytime" | "norelatime" | "nostrictatime" | "noacl" | "rnorelatime" => {}
                 "rbind" => options.recursive = true,
                 "remount" => return refused("but there is nothing to mount again"),
                 "tmpcopyup" => return refused("which is not supported"),
-                "idmap" | "ridmap" => return refused("which is not supported yet"),
+                "idmap" => options.map_ids = Some(false),
+                "ridmap" => options.map_ids = Some(true),
                 word if options.flag(word) => {}
                 word if Propagation::from_mount_option(word).is_some() => {
                     options.propagation = Propagation::from_mount_option(word);
@@ -222,6 +245,14 @@ impl Options {
         }
         if let Some((set, bits)) = word.strip_prefix('r').and_then(flag) {
             apply(&mut self.recursive_change, set, bits);
+            if !set {
+                // Said of all mounts, it is meant: `rrw` makes writable what the node has mounted read-only.
+                self.recursive_change.clear |= bits & !GUEST;
+            }
+            return true;
+        }
+        if word == "rnostrictatime" {
+            apply(&mut self.recursive_change, true, attribute::RELATIVE_ATIME);
             return true;
         }
         false
@@ -264,6 +295,7 @@ fn apply(change: &mut Change, set: bool, bits: u64) {
         change.clear |= attribute::ATIME;
     } else if set {
         change.set |= bits;
+        change.clear &= !bits;
     } else {
         change.set &= !(bits & !GUEST);
     }

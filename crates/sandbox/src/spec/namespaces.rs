@@ -39,13 +39,6 @@ pub(super) fn namespaces(linux: &Linux) -> Result<Namespaces, Refusal> {
             .as_ref()
             .filter(|path| !path.as_os_str().is_empty());
         match (kind, path) {
-            (Namespace::Time, _) => return Err(Refusal::unsupported(field)),
-            (Namespace::User, None) => {
-                return Err(Refusal::new(
-                    field,
-                    "asks for a new user namespace, which is not supported yet: run the pod with hostUsers: true",
-                ));
-            }
             (Namespace::Mount, Some(path)) => {
                 return Err(Refusal::new(
                     field,
@@ -73,6 +66,35 @@ pub(super) fn namespaces(linux: &Linux) -> Result<Namespaces, Refusal> {
     }
     found.joined.sort_by_key(|(kind, _)| *kind);
     Ok(found)
+}
+
+/// What the clocks of the new time namespace are ahead, as its file takes it.
+pub(super) fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<String>, Refusal> {
+    let mut offsets = Vec::new();
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        let field = format!("linux.timeOffsets[{clock}]");
+        if !namespaces.new.contains(Namespace::Time) {
+            return Err(Refusal::new(
+                field,
+                "is set, but the container has no new time namespace",
+            ));
+        }
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(Refusal::new(
+                field,
+                "is no clock of a time namespace; they are monotonic and boottime",
+            ));
+        }
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds > 999_999_999 {
+            let reason = format!("has {nanoseconds} nanoseconds, which is a second or more");
+            return Err(Refusal::new(field, reason));
+        }
+        let seconds = offset.secs().unwrap_or(0);
+        offsets.push(format!("{clock} {seconds} {nanoseconds}"));
+    }
+    offsets.sort_unstable();
+    Ok(offsets)
 }
 
 fn kind(typ: LinuxNamespaceType) -> (Namespace, &'static str) {

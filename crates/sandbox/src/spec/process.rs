@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use oci_spec::runtime::{Capability, PosixRlimitType, Process};
 
+use super::user::{self, User};
 use super::{Facts, Refusal, Role};
 use crate::plan::{Capabilities, Identity, Plan, Rlimit};
 
@@ -15,12 +16,13 @@ pub(super) fn process(
     process: &Process,
     role: Role,
     facts: &Facts,
+    user: Option<&User>,
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     strings("process.args", process.args().as_deref())?;
     strings("process.env", process.env().as_deref())?;
-    let user = process.user();
-    if let Some(groups) = user.additional_gids()
+    let who = process.user();
+    if let Some(groups) = who.additional_gids()
         && groups.len() > LARGEST_GROUPS
     {
         let reason = format!(
@@ -30,15 +32,20 @@ pub(super) fn process(
         return Err(Refusal::new("process.user.additionalGids", reason));
     }
     plan.identity = Identity {
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-        umask: umask(user.umask())?,
+        uid: who.uid(),
+        gid: who.gid(),
+        groups: who.additional_gids().clone().unwrap_or_default(),
+        umask: umask(who.umask())?,
     };
+    if let Some(user) = user {
+        user::check_identity(user, &plan.identity)?;
+    }
     plan.working_directory = working_directory(process)?;
     plan.oom_score_adj = oom_score_adj(process.oom_score_adj())?;
     plan.rlimits = rlimits(process)?;
-    plan.capabilities = capabilities(process, facts)?;
+    // Who enters a user namespace has all capabilities there, whatever it had before.
+    let available = user.map_or(facts.capabilities, |_| u64::MAX);
+    plan.capabilities = capabilities(process, facts, available)?;
     if role == Role::Guest {
         plan.capabilities = after_exec(plan.capabilities, plan.identity.uid);
     }
@@ -157,7 +164,7 @@ fn resource(typ: PosixRlimitType) -> (u32, &'static str) {
     }
 }
 
-fn capabilities(process: &Process, facts: &Facts) -> Result<Capabilities, Refusal> {
+fn capabilities(process: &Process, facts: &Facts, available: u64) -> Result<Capabilities, Refusal> {
     let Some(sets) = process.capabilities() else {
         return Ok(Capabilities::default());
     };
@@ -170,7 +177,7 @@ fn capabilities(process: &Process, facts: &Facts) -> Result<Capabilities, Refusa
                 log::warn!("the kernel does not know CAP_{capability}, which the spec asks for");
                 continue;
             }
-            if facts.capabilities & (1 << number) == 0 {
+            if available & (1 << number) == 0 {
                 let reason = format!(
                     "asks for CAP_{capability}, which the container runtime itself does not have on this node"
                 );

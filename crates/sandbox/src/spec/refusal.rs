@@ -94,30 +94,9 @@ fn unsupported_linux(linux: &Linux) -> Result<(), Refusal> {
     });
     refuse_set(&[
         (
-            "linux.uidMappings",
-            linux
-                .uid_mappings()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-        (
-            "linux.gidMappings",
-            linux
-                .gid_mappings()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-        (
             "linux.netDevices",
             linux
                 .net_devices()
-                .as_ref()
-                .is_some_and(|map| !map.is_empty()),
-        ),
-        (
-            "linux.timeOffsets",
-            linux
-                .time_offsets()
                 .as_ref()
                 .is_some_and(|map| !map.is_empty()),
         ),

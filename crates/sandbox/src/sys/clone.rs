@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::process::DumpableBehavior;
 
 use crate::orphans;
 use crate::sys::exec;
@@ -28,6 +29,33 @@ pub(crate) enum Stage {
     Terminal = 4,
     /// That it ends with the thread that started it.
     Death = 5,
+    /// The limits that only the node's root can raise.
+    Limits = 6,
+    /// How early the kernel kills it when memory is short.
+    OomScore = 7,
+    /// A namespace of another.
+    Join = 8,
+    /// The user namespace.
+    User = 9,
+    /// The clone of the process that is to live in the user namespace.
+    Inside = 10,
+}
+
+impl Stage {
+    fn of(number: i32) -> Self {
+        match number {
+            1 => Self::Signals,
+            2 => Self::Descriptors,
+            4 => Self::Terminal,
+            5 => Self::Death,
+            6 => Self::Limits,
+            7 => Self::OomScore,
+            8 => Self::Join,
+            9 => Self::User,
+            10 => Self::Inside,
+            _ => Self::Exec,
+        }
+    }
 }
 
 /// Why there is no child.
@@ -57,6 +85,37 @@ pub(crate) struct Program<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// Descriptor 0 becomes its controlling terminal.
     pub(crate) terminal: bool,
+    /// The user namespace in which it starts.
+    pub(crate) inside: Option<Inside<'a>>,
+}
+
+/// A user namespace to start in, and what takes rights that are lost there.
+#[derive(Clone, Copy)]
+pub(crate) struct Inside<'a> {
+    /// The namespace.
+    pub(crate) user: BorrowedFd<'a>,
+    /// Namespaces of others, and their `CLONE_NEW…` flags; entered before.
+    pub(crate) join: &'a [Join],
+    /// Limits to set before.
+    pub(crate) limits: &'a [Limit],
+    /// Text for `oom_score_adj`; empty to leave it.
+    pub(crate) oom_score_adj: &'a [u8],
+}
+
+/// A namespace to enter.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Join {
+    pub(crate) namespace: RawFd,
+    pub(crate) kind: u32,
+}
+
+/// A limit as `prlimit(2)` takes it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Limit {
+    pub(crate) resource: u32,
+    pub(crate) value: libc::rlimit64,
 }
 
 /// What the child reads, and the one place where it writes.
@@ -72,9 +131,27 @@ struct Prepared {
     descriptors: *const RawFd,
     count: RawFd,
     terminal: bool,
+    /// Null for a child that starts where its parent is, and for one that is inside by now.
+    inside: *const PreparedInside,
     /// Set by the child before it gives up.
     stage: i32,
     errno: i32,
+    /// The process that the child has cloned.
+    second: i64,
+}
+
+/// What the child reads that is to start in a user namespace.
+#[repr(C)]
+struct PreparedInside {
+    user: RawFd,
+    join: *const Join,
+    join_count: usize,
+    limits: *const Limit,
+    limits_count: usize,
+    oom_score_adj: *const u8,
+    oom_score_adj_length: usize,
+    /// For a second child, which is made inside; `flags` are 0 if the first one is enough.
+    second: CloneArgs,
 }
 
 /// `struct clone_args` of `linux/sched.h`, version 2.
@@ -110,6 +187,15 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
     if descriptors.iter().any(|number| *number < count) || program.file.as_raw_fd() < count {
         return Err(invalid());
     }
+    let second = program
+        .inside
+        .filter(|_| program.namespaces != 0)
+        .map(|_| Stack::new())
+        .transpose()
+        .map_err(CloneError::Clone)?;
+    let inside = program
+        .inside
+        .map(|inside| prepare_inside(&inside, program.namespaces, second.as_ref()));
     let mut prepared = Prepared {
         file: program.file.as_raw_fd(),
         path: program.path.map_or(std::ptr::null(), CStr::as_ptr),
@@ -123,13 +209,19 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
         descriptors: descriptors.as_ptr(),
         count,
         terminal: program.terminal,
+        inside: inside
+            .as_ref()
+            .map_or(std::ptr::null(), |inside| &raw const *inside),
         stage: 0,
         errno: 0,
+        second: 0,
     };
     let stack = Stack::new().map_err(CloneError::Clone)?;
     let mut pidfd: RawFd = -1;
-    let mut flags = address(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD)
-        | u64::from(program.namespaces);
+    let mut flags = address(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD);
+    if inside.is_none() {
+        flags |= u64::from(program.namespaces);
+    }
     let mut cgroup = 0;
     if let Some(directory) = program.cgroup {
         flags |= CLONE_INTO_CGROUP;
@@ -144,40 +236,101 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError>
         cgroup,
         ..CloneArgs::default()
     };
+    // Until its exec the child has this memory. Whoever has rights over the user namespace and sees the child
+    // (a container of the same pod, with a pid namespace in common) could otherwise read and write it.
+    let closed = inside
+        .is_some()
+        .then(ClosedMemory::new)
+        .transpose()
+        .map_err(CloneError::Clone)?;
     // A handler of this process must not run in the child: it would do so in this memory.
     let before = SignalMask::block_all().map_err(CloneError::Clone)?;
-    // SAFETY: `clone` describes a stack of its own and a pidfd location that outlive the child's stay in
-    // this memory (CLONE_VFORK), and `prepared` holds the addresses of vectors that do so too.
-    let result = orphans::cloning(|| unsafe { clone3(&raw const clone, &raw mut prepared) });
+    let [result, second] = orphans::cloning(|| {
+        // SAFETY: `clone` describes a stack of its own and a pidfd location that outlive the child's stay in
+        // this memory (CLONE_VFORK), and `prepared` holds the addresses of vectors that do so too.
+        let first = unsafe { clone3(&raw const clone, &raw mut prepared) };
+        // SAFETY: a valid local. Volatile, because another process wrote it behind the compiler's back.
+        let second = unsafe { (&raw const prepared.second).read_volatile() };
+        [first, second]
+    });
     drop(before);
+    drop(closed);
     if result < 0 {
         let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
         return Err(CloneError::Clone(io::Error::from_raw_os_error(errno)));
     }
     // SAFETY: clone3 succeeded, so the kernel stored a new descriptor there that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    // SAFETY: a valid local. Volatile, because another process wrote it behind the compiler's back.
+    let mut pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let mut pid = u32::try_from(result).map_err(|_| invalid())?;
+    if second > 0 {
+        // The first child has ended when it had made the second, which is this process's own child as well.
+        reap(&pidfd);
+        pid = u32::try_from(second).map_err(|_| invalid())?;
+        pidfd = super::process::open_pidfd(pid).map_err(CloneError::Clone)?;
+    }
+    // SAFETY: as above.
     let stage = unsafe { (&raw const prepared.stage).read_volatile() };
     if stage != 0 {
         // SAFETY: as above.
         let errno = unsafe { (&raw const prepared.errno).read_volatile() };
-        if let Err(error) = super::process::wait(std::os::fd::AsFd::as_fd(&pidfd)) {
-            log::warn!("could not reap a child that failed to start: {error}");
-        }
-        let stage = match stage {
-            1 => Stage::Signals,
-            2 => Stage::Descriptors,
-            4 => Stage::Terminal,
-            5 => Stage::Death,
-            _ => Stage::Exec,
-        };
+        reap(&pidfd);
         return Err(CloneError::Child(
-            stage,
+            Stage::of(stage),
             io::Error::from_raw_os_error(errno),
         ));
     }
-    let pid = u32::try_from(result).map_err(|_| invalid())?;
     Ok((pid, pidfd))
+}
+
+fn reap(pidfd: &OwnedFd) {
+    if let Err(error) = super::process::wait(std::os::fd::AsFd::as_fd(pidfd)) {
+        log::warn!("could not reap a child of a launch: {error}");
+    }
+}
+
+fn prepare_inside(inside: &Inside<'_>, namespaces: u32, second: Option<&Stack>) -> PreparedInside {
+    let parent = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT;
+    PreparedInside {
+        user: inside.user.as_raw_fd(),
+        join: inside.join.as_ptr(),
+        join_count: inside.join.len(),
+        limits: inside.limits.as_ptr(),
+        limits_count: inside.limits.len(),
+        oom_score_adj: inside.oom_score_adj.as_ptr(),
+        oom_score_adj_length: inside.oom_score_adj.len(),
+        second: second.map_or_else(CloneArgs::default, |stack| CloneArgs {
+            flags: address(parent) | u64::from(namespaces),
+            // The signal of its end is that of the first child's.
+            exit_signal: 0,
+            stack: stack.bottom.expose_provenance() as u64,
+            stack_size: Stack::SIZE as u64,
+            ..CloneArgs::default()
+        }),
+    }
+}
+
+/// This process's memory as one that only the node's root may look at, until it is dropped.
+struct ClosedMemory {
+    before: DumpableBehavior,
+}
+
+impl ClosedMemory {
+    fn new() -> io::Result<Self> {
+        let before = rustix::process::dumpable_behavior()?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for ClosedMemory {
+    fn drop(&mut self) {
+        // One that is readable by root only (2) cannot be asked for.
+        if self.before == DumpableBehavior::Dumpable
+            && let Err(error) = rustix::process::set_dumpable_behavior(self.before)
+        {
+            log::warn!("could not make the shim's memory dumpable again: {error}");
+        }
+    }
 }
 
 fn invalid() -> CloneError {
@@ -190,7 +343,7 @@ fn address(value: i32) -> u64 {
 }
 
 /// A stack for the child, with a page below it that cannot be touched.
-struct Stack {
+pub(super) struct Stack {
     mapping: *mut libc::c_void,
     bottom: *mut libc::c_void,
 }
@@ -199,7 +352,7 @@ impl Stack {
     const GUARD: usize = 64 * 1024;
     const SIZE: usize = 64 * 1024;
 
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let length = Self::GUARD + Self::SIZE;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
@@ -214,6 +367,12 @@ impl Stack {
         unsafe { rustix::mm::mprotect(mapping, Self::GUARD, MprotectFlags::empty())? };
         Ok(stack)
     }
+
+    /// Where a stack begins that grows downwards.
+    #[cfg(feature = "planner")]
+    pub(super) fn top(&self) -> *mut libc::c_void {
+        self.bottom.wrapping_byte_add(Self::SIZE)
+    }
 }
 
 impl Drop for Stack {
@@ -227,10 +386,10 @@ impl Drop for Stack {
 }
 
 /// The thread's signal mask from before, restored when dropped.
-struct SignalMask(u64);
+pub(super) struct SignalMask(u64);
 
 impl SignalMask {
-    fn block_all() -> io::Result<Self> {
+    pub(super) fn block_all() -> io::Result<Self> {
         let all = u64::MAX;
         let mut before = 0_u64;
         // The C library's own call leaves out its two internal signals, whose handlers must not run either.
@@ -339,6 +498,10 @@ struct DefaultAction([u64; 4]);
 unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     // SAFETY: valid by contract; the parent waits, so nobody else touches it.
     let prepared = unsafe { &mut *prepared };
+    if !prepared.inside.is_null() {
+        // SAFETY: prepared by the parent, which waits.
+        unsafe { go_inside(prepared) };
+    }
     let action = DefaultAction([0; 4]);
     let none = std::ptr::null_mut::<DefaultAction>();
     for signal in 1..=SIGNALS {
@@ -463,6 +626,94 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
     }
     // SAFETY: see `give_up`.
     unsafe { give_up(prepared, Stage::Exec) }
+}
+
+/// Enters the user namespace, with what has to be done before. Comes back in the process that is to be the program:
+/// this one, or, where a new pid namespace is to belong to the user namespace, another that this one has cloned.
+///
+/// # Safety
+/// As [`child`]; `prepared.inside` is valid.
+unsafe fn go_inside(prepared: &mut Prepared) {
+    // SAFETY: valid by contract.
+    let inside = unsafe { &*prepared.inside };
+    let mut index = 0;
+    while index < inside.limits_count {
+        let limit = inside.limits.wrapping_add(index);
+        // SAFETY: `limits_count` of them are there.
+        let resource = unsafe { (*limit).resource };
+        // SAFETY: as above; the address only.
+        let value = unsafe { &raw const (*limit).value };
+        let none = std::ptr::null_mut::<libc::rlimit64>();
+        // SAFETY: 0 is this process, the new limit is valid, the old one is not asked for.
+        let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, value, none) };
+        if result != 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Limits) };
+        }
+        index += 1;
+    }
+    if inside.oom_score_adj_length > 0 {
+        let path = c"/proc/self/oom_score_adj";
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: the path ends with a NUL.
+        let file =
+            unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) };
+        let (text, length) = (inside.oom_score_adj, inside.oom_score_adj_length);
+        // SAFETY: pointer and length describe the text.
+        if file < 0 || unsafe { libc::syscall(libc::SYS_write, file, text, length) } < 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::OomScore) };
+        }
+    }
+    index = 0;
+    while index < inside.join_count {
+        // SAFETY: `join_count` of them are there.
+        let join = unsafe { *inside.join.wrapping_add(index) };
+        // SAFETY: no pointers; the namespaces and the working directory are this process's own.
+        let result = unsafe { libc::syscall(libc::SYS_setns, join.namespace, join.kind) };
+        if result != 0 {
+            // SAFETY: see `give_up`.
+            unsafe { give_up(prepared, Stage::Join) };
+        }
+        index += 1;
+    }
+    // SAFETY: no pointers; the credentials are this process's own.
+    let mut result = unsafe { libc::syscall(libc::SYS_setns, inside.user, libc::CLONE_NEWUSER) };
+    // The node's ids have no names in there, and an exec would take all rights from who is not root there.
+    if result == 0 {
+        // SAFETY: no pointers, and no other thread of this process.
+        result = unsafe { libc::syscall(libc::SYS_setresgid, 0, 0, 0) };
+    }
+    if result == 0 {
+        // SAFETY: as above.
+        result = unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) };
+    }
+    if result != 0 {
+        // SAFETY: see `give_up`.
+        unsafe { give_up(prepared, Stage::User) };
+    }
+    if inside.second.flags == 0 {
+        return;
+    }
+    let second = &raw const inside.second;
+    // The second child does not come here again.
+    prepared.inside = std::ptr::null();
+    // SAFETY: the stack is another than this process's, and outlives the second child's stay in this memory.
+    let result = unsafe { clone3(second, prepared) };
+    if result < 0 {
+        // SAFETY: the address of a thread-local integer, as in `give_up`.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above.
+        unsafe { *errno = i32::try_from(-result).unwrap_or(libc::EINVAL) };
+        // SAFETY: see `give_up`.
+        unsafe { give_up(prepared, Stage::Inside) };
+    }
+    // SAFETY: a valid field. Volatile, because nothing after it in this process reads it.
+    unsafe { (&raw mut prepared.second).write_volatile(result) };
+    loop {
+        // SAFETY: ends the process; the second child, if it has failed, has said so itself.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+    }
 }
 
 /// Tells the parent, in its own memory, and ends the child.

@@ -35,3 +35,9 @@ pub mod process;
     reason = "the seccomp system call takes a pointer to a program"
 )]
 pub mod seccomp;
+#[cfg(feature = "planner")]
+#[expect(
+    unsafe_code,
+    reason = "clone on an own stack, and what runs in that child"
+)]
+pub(crate) mod user;

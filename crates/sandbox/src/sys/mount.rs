@@ -75,17 +75,32 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// Shows the ids of a detached mount as a user namespace maps them, or with `recursive` those of all below as well.
+///
+/// # Errors
+/// `EINVAL` for a file system that cannot (or a mount that is not detached), `EPERM` for a mount that is mapped already.
+pub fn map_ids(mount: BorrowedFd<'_>, user: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    /// `MOUNT_ATTR_IDMAP`.
+    const MAP_IDS: u64 = 0x10_0000;
+    let attr = MountAttr {
+        attr_set: MAP_IDS,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(user.as_raw_fd().cast_unsigned()),
+    };
+    set_attr(mount, c"", &attr, flags(recursive))
+}
+
 /// Changes one mount, or with `recursive` it and all below.
 ///
 /// # Errors
 /// `EINVAL` for flags the kernel does not know, `EPERM` for flags locked by another user namespace.
 pub fn change(mount: BorrowedFd<'_>, change: Change, recursive: bool) -> io::Result<()> {
-    change_at(
-        mount,
-        c"",
-        change,
-        libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 },
-    )
+    change_at(mount, c"", change, flags(recursive))
+}
+
+fn flags(recursive: bool) -> i32 {
+    libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 }
 }
 
 /// Changes the propagation of every mount of the caller's namespace.
@@ -114,6 +129,15 @@ fn change_at(directory: BorrowedFd<'_>, path: &CStr, change: Change, flags: i32)
             }),
         userns_fd: 0,
     };
+    set_attr(directory, path, &attr, flags)
+}
+
+fn set_attr(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    attr: &MountAttr,
+    flags: i32,
+) -> io::Result<()> {
     // SAFETY: the path is NUL-terminated, the structure is initialised, of the size given, and outlives the call.
     let result = unsafe {
         libc::syscall(
@@ -121,7 +145,7 @@ fn change_at(directory: BorrowedFd<'_>, path: &CStr, change: Change, flags: i32)
             directory.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            &raw const *attr,
             size_of::<MountAttr>(),
         )
     };
@@ -298,6 +322,14 @@ pub fn pivot(new_root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")?;
     Ok(())
+}
+
+/// A proc file system of the caller's pid namespace that is mounted nowhere.
+///
+/// # Errors
+/// `EPERM` without rights over the mount namespace.
+pub fn private_proc() -> io::Result<OwnedFd> {
+    Context::open("proc")?.mount(attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC)
 }
 
 /// A file system in the making (`fsopen(2)`).

@@ -237,6 +237,25 @@ pub fn set_limit(limit: Rlimit) -> io::Result<()> {
     }
 }
 
+/// A limit of this process, soft and hard.
+///
+/// # Errors
+/// `EINVAL` for a number that the kernel does not know.
+pub(crate) fn limit(resource: u32) -> io::Result<libc::rlimit64> {
+    let mut value = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let none = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: pid 0 is the caller, no new limit is given, and the old one is written to a local of its size.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut value) };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Exactly these supplementary groups.
 ///
 /// # Errors

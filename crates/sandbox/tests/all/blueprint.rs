@@ -13,12 +13,12 @@ use skiff_sandbox::sys::mount::{self, Change};
 
 use crate::harness::{Alone, Case, Image};
 
-const CTR: &str = include_str!("../../src/spec/testdata/ctr-limits.json");
-const CRI: &str = include_str!("../../src/spec/testdata/cri-restricted.json");
-const PAUSE: &str = include_str!("../../src/spec/testdata/cri-pause.json");
+pub(crate) const CTR: &str = include_str!("../../src/spec/testdata/ctr-limits.json");
+pub(crate) const CRI: &str = include_str!("../../src/spec/testdata/cri-restricted.json");
+pub(crate) const PAUSE: &str = include_str!("../../src/spec/testdata/cri-pause.json");
 
 /// A spec with the paths of this machine.
-fn spec(text: &str, image: &Image, name: &str) -> Value {
+pub(crate) fn spec(text: &str, image: &Image, name: &str) -> Value {
     let mut spec: Value = serde_json::from_str(text).unwrap();
     spec["linux"]["cgroupsPath"] = json!(format!("/skiff-blueprint-{}/{name}", std::process::id()));
     for mount in spec["mounts"].as_array_mut().unwrap() {
@@ -43,7 +43,7 @@ fn spec(text: &str, image: &Image, name: &str) -> Value {
 }
 
 /// A cgroup that is gone when its test is, whatever became of that.
-struct Held(Cgroup);
+pub(crate) struct Held(pub(crate) Cgroup);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -55,17 +55,19 @@ impl Drop for Held {
 }
 
 /// The container of a spec, and its cgroup.
-fn container(image: &Image, spec: &Value, role: Role, args: &[&str]) -> (Held, Case) {
+pub(crate) fn container(image: &Image, spec: &Value, role: Role, args: &[&str]) -> (Held, Case) {
     let facts = Facts::read().unwrap();
     let spec = read(spec.to_string().as_bytes()).unwrap();
     let mut made = blueprint(&spec, role, &facts, "c1").unwrap();
     let tree = mount_root(&[], &image.path("bundle"), &image.root()).unwrap();
     let cgroup = Cgroup::create(&made.cgroup, &facts.cgroups).unwrap();
-    let slots = gather(&mut made, tree.try_clone().unwrap(), &cgroup).unwrap();
+    let gathered = gather(&mut made, tree.try_clone().unwrap(), &cgroup).unwrap();
     let mut case = Case::with_tree(tree, args);
     case.plan = made.plan;
     case.new = made.new;
-    case.slots = slots;
+    case.slots = gathered.slots;
+    case.user = gathered.user;
+    case.oom_score_adj = made.user.and_then(|user| user.oom_score_adj);
     case.unified_cgroup = cgroup.unified().unwrap();
     (Held(cgroup), case)
 }
@@ -204,10 +206,10 @@ fn cri_pause() {
 }
 
 /// A tmpfs at a path of the node, as a volume driver mounts it; shared, as systemd makes all mounts.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(at: PathBuf) -> Self {
+    pub(crate) fn new(at: PathBuf) -> Self {
         std::fs::create_dir_all(&at).unwrap();
         let tree = mount::Context::open("tmpfs").unwrap().mount(0).unwrap();
         let shared = Change {
@@ -332,7 +334,7 @@ fn time_of_the_parts() {
         let tree = mount_root(&[], &image.path("bundle"), &image.root()).unwrap();
         let slots = gather(&mut made, tree, &cgroup).unwrap();
         lap("4 gather");
-        assert_eq!(slots.len(), made.sources.len());
+        assert_eq!(slots.slots.len(), made.sources.len());
         cgroup.remove().unwrap();
         lap("5 remove");
     }

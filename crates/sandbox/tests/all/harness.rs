@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use skiff_engine::order::ProgramOrder;
 use skiff_sandbox::control::Report;
-use skiff_sandbox::launch::{Launch, LaunchError, Launched, launch};
+use skiff_sandbox::launch::{Inside, Launch, LaunchError, Launched, launch, launch_inside};
 use skiff_sandbox::plan::{
     Attach, Capabilities, Namespace, NewNamespaces, Plan, Propagation, Root, Slot,
 };
 use skiff_sandbox::rootfs::mount_root;
+use skiff_sandbox::spec::OpenUser;
 use skiff_sandbox::sys::mount::{self, Change};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tempfile::TempDir;
@@ -227,6 +228,8 @@ pub(crate) struct Case {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) pid_namespace: Option<OwnedFd>,
+    pub(crate) user: Option<OpenUser>,
+    pub(crate) oom_score_adj: Option<i32>,
     pub(crate) unified_cgroup: Option<OwnedFd>,
     pub(crate) program: PathBuf,
 }
@@ -275,6 +278,8 @@ impl Case {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: Vec::new(),
             pid_namespace: None,
+            user: None,
+            oom_score_adj: None,
             unified_cgroup: None,
             program: probe(),
         }
@@ -320,6 +325,7 @@ impl Case {
         let program = open_program(&self.program);
         let program = self.slot(program);
         self.args.insert(0, self.argv0);
+        let rlimits = self.plan.rlimits.clone();
         let order = ProgramOrder {
             plan: self.plan,
             program,
@@ -333,7 +339,7 @@ impl Case {
         let errors = memory_file();
         let slots: Vec<BorrowedFd<'_>> = self.slots.iter().map(AsFd::as_fd).collect();
         let name = c"skiff-init";
-        let launched = launch(&Launch {
+        let what = Launch {
             program: init.as_fd(),
             argv: &[name],
             environment: &[],
@@ -343,7 +349,24 @@ impl Case {
             stdio: [input.as_fd(), output.as_fd(), errors.as_fd()],
             order: &order,
             slots: &slots,
-        })?;
+        };
+        let launched = match &self.user {
+            None => launch(&what)?,
+            Some(user) => {
+                let join: Vec<_> = user
+                    .join
+                    .iter()
+                    .map(|(kind, file)| (*kind, file.as_fd()))
+                    .collect();
+                let inside = Inside {
+                    user: user.namespace.as_fd(),
+                    join: &join,
+                    rlimits: &rlimits,
+                    oom_score_adj: self.oom_score_adj,
+                };
+                launch_inside(&what, false, &inside)?
+            }
+        };
         Ok(Running {
             launched,
             output,

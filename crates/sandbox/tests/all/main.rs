@@ -17,3 +17,4 @@ mod pause;
 mod process;
 mod rootfs;
 mod slim;
+mod user;

@@ -9,7 +9,7 @@ use crate::harness::{Alone, Case, Image};
 
 const LINKS: [&str; 6] = ["pid", "ipc", "uts", "net", "cgroup", "mnt"];
 
-fn own(name: &str) -> String {
+pub(crate) fn own(name: &str) -> String {
     std::fs::read_link(format!("/proc/self/ns/{name}"))
         .unwrap()
         .display()
@@ -251,7 +251,7 @@ fn a_user_namespace_is_joined() {
 }
 
 /// A user namespace prepared beforehand: of a child that does nothing but hold it.
-fn hold_user_namespace() -> std::process::Child {
+pub(crate) fn hold_user_namespace() -> std::process::Child {
     let holder = std::process::Command::new("unshare")
         .args(["--user", "sleep", "60"])
         .spawn()

@@ -26,7 +26,12 @@ impl Slim {
 
     /// `case`, started from here.
     pub(crate) fn start_of(&self, mut case: Case) -> Case {
-        let from = case.slot(self.namespace.try_clone().unwrap());
+        let namespace = self.namespace.try_clone().unwrap();
+        if let Some(user) = &mut case.user {
+            user.join.push((Namespace::Mount, namespace));
+            return case;
+        }
+        let from = case.slot(namespace);
         case.plan.join.push(JoinNamespace {
             kind: Namespace::Mount,
             from,

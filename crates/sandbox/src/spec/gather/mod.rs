@@ -14,6 +14,11 @@ use crate::cgroup::{Cgroup, CgroupError};
 use crate::plan::Namespace;
 use crate::sys::{mount, namespace, path};
 
+pub use user::OpenUser;
+use user::Users;
+
+mod user;
+
 /// Something that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
@@ -63,6 +68,48 @@ pub enum GatherError {
         #[source]
         source: io::Error,
     },
+    /// A volume whose ids cannot be shown as others.
+    #[error("could not show the ids of the volume {} at {destination} as others{}", path.display(), unmapped(source))]
+    Ids {
+        /// On the node.
+        path: PathBuf,
+        /// Inside.
+        destination: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An option of a tmpfs.
+    #[error(
+        "the tmpfs for {destination} is to have the {option}, which the container's user namespace does not map"
+    )]
+    TmpfsOwner {
+        /// Inside.
+        destination: String,
+        /// `uid=5`.
+        option: String,
+    },
+    /// The node's proc file system.
+    #[error("could not make a private proc file system")]
+    Proc(#[source] io::Error),
+    /// A user namespace.
+    #[error("could not make a user namespace")]
+    NewUser(#[source] io::Error),
+    /// The user namespace of another.
+    #[error("could not read the id maps of the user namespace {}", path.display())]
+    UserMaps {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A spec that says something else of it.
+    #[error("linux.uidMappings and linux.gidMappings are not those of the user namespace {} that the container is to join", path.display())]
+    OtherMaps {
+        /// Its file.
+        path: PathBuf,
+    },
     /// A namespace of others.
     #[error("could not open the {kind} namespace {}: the process or the pod that it belongs to may be gone", path.display())]
     Namespace {
@@ -98,7 +145,27 @@ fn said(messages: &str) -> String {
     }
 }
 
-/// Opens the blueprint's sources: the result's index is the slot. `root` goes into the slot of the root.
+fn unmapped(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            ": its file system, or one mounted below it, cannot have its ids mapped on this kernel; \
+             use another volume, or run the pod with hostUsers: true"
+        }
+        Some(libc::EPERM) => ": they are shown as others already",
+        _ => "",
+    }
+}
+
+/// What a blueprint names, opened.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The index is the slot.
+    pub slots: Vec<OwnedFd>,
+    /// For a launch in a user namespace.
+    pub user: Option<OpenUser>,
+}
+
+/// Opens what the blueprint names. `root` goes into the slot of the root.
 ///
 /// Fills in [`crate::plan::Attach::directory`], which depends on what is found.
 ///
@@ -108,7 +175,9 @@ pub fn gather(
     blueprint: &mut Blueprint,
     root: OwnedFd,
     cgroup: &Cgroup,
-) -> Result<Vec<OwnedFd>, GatherError> {
+) -> Result<Gathered, GatherError> {
+    let user = blueprint.user.as_ref().map(OpenUser::open).transpose()?;
+    let mut users = Users::new(user.as_ref());
     let mut tasks: Vec<Option<OwnedFd>> = cgroup
         .tasks()
         .map_err(GatherError::Cgroup)?
@@ -124,13 +193,14 @@ pub fn gather(
                     .ok_or(GatherError::Blueprint("it has two roots"))?,
                 true,
             ),
-            Source::Bind(bind) => open_bind(bind)?,
+            Source::Proc => (mount::private_proc().map_err(GatherError::Proc)?, false),
+            Source::Bind(bind) => open_bind(bind, &mut users)?,
             Source::Tmpfs(tmpfs) => {
                 let root = slots
                     .first()
                     .map(OwnedFd::as_fd)
                     .ok_or(GatherError::Blueprint("the root is not first"))?;
-                (make_tmpfs(tmpfs, root)?, true)
+                (make_tmpfs(tmpfs, root, user.as_ref())?, true)
             }
             Source::Namespace { kind, path } => (open_namespace(*kind, path)?, false),
             Source::CgroupTasks(index) => {
@@ -153,11 +223,11 @@ pub fn gather(
             attach.directory = directory;
         }
     }
-    Ok(slots)
+    Ok(Gathered { slots, user })
 }
 
 /// A detached clone of the source, and whether it is a directory.
-fn open_bind(bind: &Bind) -> Result<(OwnedFd, bool), GatherError> {
+fn open_bind(bind: &Bind, users: &mut Users<'_>) -> Result<(OwnedFd, bool), GatherError> {
     let failed = |source| GatherError::Bind {
         path: bind.path.clone(),
         destination: bind.destination.clone(),
@@ -185,6 +255,15 @@ fn open_bind(bind: &Bind) -> Result<(OwnedFd, bool), GatherError> {
         destination: bind.destination.clone(),
         source,
     })?;
+    if let Some(ids) = &bind.ids {
+        users
+            .map(tree.as_fd(), ids)
+            .map_err(|source| GatherError::Ids {
+                path: bind.path.clone(),
+                destination: bind.destination.clone(),
+                source,
+            })?;
+    }
     Ok((tree, kind == FileType::Directory))
 }
 
@@ -210,13 +289,21 @@ fn set_flags(tree: BorrowedFd<'_>, bind: &Bind, recursive: bool) -> io::Result<(
     Ok(())
 }
 
-fn make_tmpfs(tmpfs: &Tmpfs, root: BorrowedFd<'_>) -> Result<OwnedFd, GatherError> {
+fn make_tmpfs(
+    tmpfs: &Tmpfs,
+    root: BorrowedFd<'_>,
+    user: Option<&OpenUser>,
+) -> Result<OwnedFd, GatherError> {
     let text = |(key, value): &(String, Option<String>)| {
         value
             .as_ref()
             .map_or_else(|| key.clone(), |value| format!("{key}={value}"))
     };
-    let options: Vec<String> = tmpfs.options.iter().map(text).collect();
+    let all = match user {
+        Some(user) => user.tmpfs_options(tmpfs)?,
+        None => tmpfs.options.clone(),
+    };
+    let options: Vec<String> = all.iter().map(text).collect();
     let failed = |messages| {
         |source| GatherError::Tmpfs {
             destination: tmpfs.destination.clone(),
@@ -229,7 +316,7 @@ fn make_tmpfs(tmpfs: &Tmpfs, root: BorrowedFd<'_>) -> Result<OwnedFd, GatherErro
     let fill = || -> io::Result<OwnedFd> {
         // Shows up in the container's mountinfo, where a reader expects a word.
         context.set("source", "tmpfs")?;
-        for (key, value) in &tmpfs.options {
+        for (key, value) in &all {
             match value {
                 Some(value) => context.set(key, value)?,
                 None => context.set_flag(key)?,

@@ -39,7 +39,7 @@ fn gathered(
     fs::create_dir_all(&root).unwrap();
     let result = gather(&mut made, mount::clone_path(&root, false).unwrap(), &cgroup);
     cgroup.remove().unwrap();
-    result.map(|slots| (made, slots))
+    result.map(|gathered| (made, gathered.slots))
 }
 
 fn bind(source: &Path, options: &Value) -> Value {
