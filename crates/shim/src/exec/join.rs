@@ -166,6 +166,8 @@ impl Joining<'_> {
         }
         let pid_namespace = self.pids.then(|| self.container()).transpose()?;
         let started = start_process(&Start {
+            // It enters the container's itself.
+            inside: None,
             name: &self.program.name,
             id: &task.id,
             program: self.program.file.as_fd(),
