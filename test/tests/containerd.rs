@@ -24,6 +24,8 @@ mod disk;
 mod life;
 #[path = "containerd/limits.rs"]
 mod limits;
+#[path = "containerd/linux.rs"]
+mod linux;
 #[path = "containerd/reach.rs"]
 mod reach;
 #[path = "containerd/reference.rs"]
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         builder::CASES,
         command::CASES,
         life::CASES,
+        linux::CASES,
         terminal::CASES,
         limits::CASES,
         reach::CASES,

@@ -84,7 +84,7 @@ pub const HEAD_BYTES: usize = 16;
 pub enum Choice {
     /// A module or component.
     Module(Module),
-    /// A Linux program at this path. This release does not run it: [`linux_refusal`] has the sentence.
+    /// A Linux program at this path. Where such programs must not run [`linux_refusal`] has the sentence.
     LinuxProgram {
         /// Its path in the root.
         path: String,
@@ -244,11 +244,11 @@ fn has_modules(image: &ImageView) -> bool {
     image.architecture == "wasm" || !image.has_image_config()
 }
 
-/// The sentence for a [`Choice::LinuxProgram`], which this release does not run.
+/// The sentence for a [`Choice::LinuxProgram`] where Linux programs must not run.
 pub fn linux_refusal(path: &str) -> Refusal {
     Refusal(format!(
-        "entrypoint {} is a Linux program, and this release of Skiff runs WebAssembly only; \
-         use a RuntimeClass of a Linux runtime for it",
+        "entrypoint {} is a Linux program, and LinuxPrograms = false in the options of this runtime handler forbids them; \
+         use a RuntimeClass of another handler for it",
         quoted(path)
     ))
 }

@@ -8,12 +8,17 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, LogLevel};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Enum, Message};
+use containerd_shim_protos::shim::oci::Options as RuncOptions;
 
 use crate::command_line::Flags;
 
 /// More than this is not read from standard input.
 pub const LARGEST_INPUT: u64 = 10 << 20;
+
+/// The type of the options of containerd's own runtime.
+const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
 
 /// How containerd asked, which is how it wants the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +150,23 @@ fn message(input: &[u8], flags: &Flags) -> Result<Option<BootstrapParams>, Boots
     })
 }
 
+/// The cgroup that the options ask to put the shim in (`ShimCgroup` of containerd's options for runc).
+pub fn shim_cgroup(input: &[u8], protocol: Protocol) -> Option<String> {
+    let options: Vec<Any> = match protocol {
+        Protocol::Messages => BootstrapParams::parse_from_bytes(input)
+            .ok()?
+            .extensions
+            .into_iter()
+            .filter_map(|extension| extension.value.into_option())
+            .collect(),
+        Protocol::Flags => vec![Any::parse_from_bytes(input).ok()?],
+    };
+    let name = |any: &Any| any.type_url.rsplit('/').next() == Some(RUNC_OPTIONS);
+    let options = options.iter().find(|any| name(any))?;
+    let options = RuncOptions::parse_from_bytes(&options.value).ok()?;
+    Some(options.shim_cgroup).filter(|cgroup| !cgroup.is_empty())
+}
+
 /// What `start` prints, byte for byte.
 pub fn answer(protocol: Protocol, address: &str) -> Vec<u8> {
     match protocol {
@@ -164,7 +186,6 @@ pub fn answer(protocol: Protocol, address: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use containerd_shim_protos::bootstrap_api::Extension;
-    use containerd_shim_protos::protobuf::well_known_types::any::Any;
     use containerd_shim_protos::protobuf::{EnumOrUnknown, MessageField};
 
     use super::*;

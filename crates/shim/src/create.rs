@@ -13,6 +13,7 @@ use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
 use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
+use skiff_image::choose::Module;
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
 use skiff_sandbox::launch::{Inside, LaunchError, Launched};
@@ -26,18 +27,21 @@ use crate::exec::Host;
 use crate::exit_record::{self, Exit};
 use crate::last_words;
 use crate::launching::{self, READY_PATIENCE, Start, append, open_program, ready, start_process};
-use crate::module::{self, ModuleError};
+use crate::module::{self, ModuleError, Program};
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
 use crate::process::{Body, Process};
+use crate::runc::RuncError;
 use crate::status::TaskError;
 use crate::stdio::{Places, Stdio, StdioError};
 use crate::task::{Backend, Parts, Task};
 use crate::terminal::{self, DeviceError, Terminal};
 
 use guards::{CgroupGuard, Notes};
+use linux::Linux;
 
 mod guards;
+mod linux;
 
 /// CRI's word for what a container is in its pod.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -148,6 +152,9 @@ pub enum CreateError {
     /// containerd has deleted it, or shut the shim down.
     #[error("containerd gave it up while it was being created")]
     Unwanted,
+    /// The node's runc, which makes Linux containers.
+    #[error(transparent)]
+    Runc(RuncError),
     /// The launched process says something else.
     #[error("its process sent something unexpected")]
     Control(#[source] ControlError),
@@ -165,6 +172,7 @@ impl CreateError {
                 Code::FAILED_PRECONDITION
             }
             Self::Unwanted => Code::CANCELLED,
+            Self::Runc(error) => error.code(),
             Self::Config { .. }
             | Self::Terminal(_)
             | Self::Facts(_)
@@ -191,7 +199,7 @@ impl CreateError {
 pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, TaskError> {
     if !request.checkpoint.is_empty() {
         return Err(TaskError::Unsupported(
-            "checkpoints of Wasm containers are not supported",
+            "containers are not created from checkpoints",
         ));
     }
     let reservation = pod.reserve(&request.id)?;
@@ -246,8 +254,21 @@ async fn make(
     let spec = read_spec(&bundle.join("config.json"))?;
     let role = role(&spec);
     let facts = pod.facts()?;
-    let mut blueprint =
-        spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused)?;
+    // What is refused of a Wasm container may be fine for a Linux one.
+    let blueprint = spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused);
+    let found = find(pod, request, role, &spec, &bundle).await;
+    if let Ok((root, Wanted::Linux(path))) = found {
+        let linux = Linux {
+            options: &options,
+            bundle,
+            spec: &spec,
+            path: &path,
+            root,
+        };
+        return linux::make(pod, request, places, streams, linux).await;
+    }
+    let mut blueprint = blueprint?;
+    let (root, wanted) = found?;
     let device = request
         .terminal
         .then(|| terminal::device(spec.process().as_ref()))
@@ -259,14 +280,13 @@ async fn make(
         places.open()
     };
     let stdio = streams.insert(opened.map_err(CreateError::Stdio)?);
-    let root = root(&spec, request, &bundle)?;
 
     // What takes long comes before what has to be undone.
-    let content = match role {
-        Role::Guest => Content::Guest(
-            module::code(pod, &request.id, &spec, root.as_fd(), options.wasi_p3).await?,
-        ),
-        Role::Pause | Role::Program => Content::Pause,
+    let content = match wanted {
+        Wanted::Module(module, file) => {
+            Content::Guest(module::code(pod, *module, file, options.wasi_p3).await?)
+        }
+        _ => Content::Pause,
     };
     let name = match role {
         Role::Guest => format!("skiff-host-{}", pod.engine),
@@ -274,7 +294,7 @@ async fn make(
     };
     let program = open_program(pod, &name)?;
 
-    let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path)?;
+    let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
     // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
     let early_record = early_record(&bundle)?;
@@ -401,6 +421,31 @@ async fn make(
         mounts,
         own_pids: blueprint.new.contains(Namespace::Pid),
     }))
+}
+
+/// What the container is, as far as can be told before anything is made.
+enum Wanted {
+    Pause,
+    Module(Box<Module>, Option<OwnedFd>),
+    Linux(String),
+}
+
+async fn find(
+    pod: &Pod,
+    request: &CreateTaskRequest,
+    role: Role,
+    spec: &Spec,
+    bundle: &Path,
+) -> Result<(OwnedFd, Wanted), CreateError> {
+    let root = root(spec, request, bundle)?;
+    let wanted = match role {
+        Role::Pause | Role::Program => Wanted::Pause,
+        Role::Guest => match module::choose(pod, &request.id, spec, root.as_fd()).await? {
+            Program::Module(module, file) => Wanted::Module(module, file),
+            Program::Linux(path) => Wanted::Linux(path),
+        },
+    };
+    Ok((root, wanted))
 }
 
 /// What the process is to run.

@@ -23,7 +23,7 @@ use crate::command_line::Flags;
 use crate::exit_record::{Exit, KILLED};
 use crate::leftovers::{self, Leftover};
 use crate::start::ADDRESS_FILE;
-use crate::{serve, socket, status};
+use crate::{runc, serve, socket, status};
 
 /// Mounts over mounts at one place are taken down so often at most.
 const DEEPEST_MOUNTS: usize = 16;
@@ -78,6 +78,9 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>, DeleteError> {
         if id == flags.id || !served {
             was_there |= id == flags.id;
             clean_up(&bundle, &id, &leftover);
+            if leftover.bundle != bundle {
+                unmount(&leftover.bundle.join("rootfs"));
+            }
         }
     }
     unmount(&bundle.join("rootfs"));
@@ -178,6 +181,9 @@ fn shim_at(path: &Path) -> Option<OwnedFd> {
 
 /// The container's processes are gone with the shim, or are killed now; its cgroup goes.
 fn clean_up(bundle: &Path, id: &str, leftover: &Leftover) {
+    if let Some(runc) = &leftover.runc {
+        runc::remove(id, runc);
+    }
     let removed = Layout::of_node()
         .and_then(|layout| Cgroup::open(&leftover.cgroup, layout))
         .and_then(|cgroup| cgroup.kill().and_then(|()| cgroup.remove()));
@@ -306,6 +312,7 @@ mod tests {
         let leftover = Leftover {
             bundle: bundle.clone(),
             cgroup: path.clone(),
+            runc: None,
         };
         leftovers::remember(&bundle, "c", &leftover).unwrap();
         run(&bundle, "c").unwrap();

@@ -2,7 +2,8 @@
 //!
 //! One small file for each container, in the bundle for which the shim was started: containerd calls
 //! `delete` for that bundle when the shim is gone, and not always for those of the pod's other
-//! containers. Processes and mounts go with the shim by themselves; cgroups have to be removed.
+//! containers. Processes and mounts of Wasm containers go with the shim by themselves; cgroups have to be removed,
+//! and Linux containers, which live on.
 
 use std::fs;
 use std::io;
@@ -10,6 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::runc::Runc;
 
 /// Directory of the files.
 const DIRECTORY: &str = "skiff";
@@ -21,6 +24,9 @@ pub struct Leftover {
     pub bundle: PathBuf,
     /// Its cgroup, as its plan has it.
     pub cgroup: String,
+    /// Who has made it, if not the shim itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runc: Option<Runc>,
 }
 
 /// Writes down what container `id` will leave behind.
@@ -72,6 +78,7 @@ mod tests {
         let leftover = |n: u32| Leftover {
             bundle: format!("/run/b/{n}").into(),
             cgroup: format!("/pod/{n}"),
+            runc: None,
         };
         assert!(all(bundle.path()).is_empty());
         remember(bundle.path(), "a", &leftover(1)).unwrap();

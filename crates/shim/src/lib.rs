@@ -29,6 +29,7 @@ pub mod options;
 pub mod pause;
 pub mod pod;
 pub mod process;
+pub mod runc;
 pub mod serve;
 pub mod service;
 pub mod socket;

@@ -10,7 +10,9 @@ use std::path::Path;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{FileType, Mode, OFlags};
 use skiff_engine::compile::{Code, CompileOptions, ModuleBytes, Origin, Source as CodeSource};
-use skiff_image::choose::{self, Choice, Content, HEAD_BYTES, Probe, Request, Source, Step};
+use skiff_image::choose::{
+    self, Choice, Content, HEAD_BYTES, Module, Probe, Request, Source, Step,
+};
 use skiff_image::containerd::{LookupError, lookup_image, read_layer};
 use skiff_image::view::Layer;
 use skiff_sandbox::rootfs::open_in_root;
@@ -49,17 +51,25 @@ pub struct Found {
     pub function: Option<String>,
 }
 
-/// Finds the module of container `id` and gets its code.
+/// What a container is to run.
+#[derive(Debug)]
+pub enum Program {
+    /// A module, and its file where it is one.
+    Module(Box<Module>, Option<OwnedFd>),
+    /// A Linux program, by its path in the container's root.
+    Linux(String),
+}
+
+/// Finds out what container `id` is to run.
 ///
 /// # Errors
-/// There is no module, or it has no code.
-pub async fn code(
+/// It names nothing that can be run.
+pub async fn choose(
     pod: &Pod,
     id: &str,
     spec: &Spec,
     root: BorrowedFd<'_>,
-    wasi_p3: bool,
-) -> Result<Found, CreateError> {
+) -> Result<Program, CreateError> {
     let process = spec.process().as_ref();
     let args = process
         .and_then(|process| process.args().clone())
@@ -73,7 +83,7 @@ pub async fn code(
     );
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let candidates = choose::candidates(&args, &here, &env);
-    let (probe, mut file) = probe(&candidates, root, mounts).map_err(CreateError::Module)?;
+    let (probe, file) = probe(&candidates, root, mounts).map_err(CreateError::Module)?;
 
     let request = Request {
         args: &args,
@@ -91,18 +101,30 @@ pub async fn code(
             )
         }
     };
-    let module = match choice {
-        Choice::Module(module) => module,
-        Choice::LinuxProgram { path } => return Err(refused(choose::linux_refusal(&path))),
-        Choice::Refused(refusal) => return Err(refused(refusal)),
-    };
+    match choice {
+        Choice::Module(module) => Ok(Program::Module(Box::new(module), file)),
+        Choice::LinuxProgram { path } => Ok(Program::Linux(path)),
+        Choice::Refused(refusal) => Err(refused(refusal)),
+    }
+}
+
+/// Gets a module's code. `file` is its file, where it is one.
+///
+/// # Errors
+/// It has no code.
+pub async fn code(
+    pod: &Pod,
+    module: Module,
+    file: Option<OwnedFd>,
+    wasi_p3: bool,
+) -> Result<Found, CreateError> {
     let source = match &module.source {
         Source::File { path } => {
             let gone = || ModuleError::File {
                 path: path.clone(),
                 source: io::ErrorKind::NotFound.into(),
             };
-            CodeSource::File(file.take().ok_or_else(|| CreateError::Module(gone()))?)
+            CodeSource::File(file.ok_or_else(|| CreateError::Module(gone()))?)
         }
         Source::Layer(layer) => CodeSource::Blob {
             sha256: layer.digest.bytes(),
@@ -144,6 +166,11 @@ pub(crate) async fn compiled(
         name,
         function,
     })
+}
+
+/// The sentence for a Linux program that the handler's options forbid.
+pub fn forbidden(path: &str) -> CreateError {
+    refused(choose::linux_refusal(path))
 }
 
 fn refused(refusal: choose::Refusal) -> CreateError {

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
-use containerd_shim_protos::shim::oci::Options as RuncOptions;
+use containerd_shim_protos::shim::oci::Options as RuncMessage;
 use serde::Deserialize;
+
+use crate::runc::RuncOptions;
 
 /// Longest TOML file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -31,6 +33,15 @@ pub struct Options {
     /// The built-in tools (`sh`, `ls`, `cat`, …) can be run by exec where an image has none.
     #[serde(rename = "Toolbox")]
     pub toolbox: bool,
+    /// The executable that runs Linux containers; empty is `runc`.
+    #[serde(rename = "BinaryName")]
+    binary_name: String,
+    /// Where it keeps its state; empty is where containerd's own shim has it.
+    #[serde(rename = "Root")]
+    root: String,
+    /// How Linux containers are run.
+    #[serde(skip)]
+    pub runc: RuncOptions,
 }
 
 impl Default for Options {
@@ -40,6 +51,9 @@ impl Default for Options {
             wasi_p3: false,
             linux_programs: true,
             toolbox: true,
+            binary_name: String::new(),
+            root: String::new(),
+            runc: RuncOptions::default(),
         }
     }
 }
@@ -111,7 +125,7 @@ impl Options {
     }
 
     fn from_toml(text: &str, origin: &str) -> Result<Self, OptionsError> {
-        toml::from_str(text).map_err(|error| {
+        let options: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..start]
                 .iter()
@@ -123,7 +137,13 @@ impl Options {
                 line,
                 message: error.message().to_owned(),
             }
-        })
+        })?;
+        let runc = RuncOptions {
+            binary_name: options.binary_name.clone(),
+            root: options.root.clone(),
+            ..RuncOptions::default()
+        };
+        Ok(Self { runc, ..options })
     }
 }
 
@@ -170,21 +190,16 @@ fn generic_fields(bytes: &[u8]) -> containerd_shim_protos::protobuf::Result<(Str
     Ok((path, body))
 }
 
-/// Of runc's options only the cgroup driver means anything here. `no_pivot_root` would lower the
-/// sandbox and is not followed; the others name files and pipes that are not used.
+/// What containerd's own shim takes. For Linux containers it means the same here; for Wasm containers the cgroup
+/// driver does.
 fn runc(bytes: &[u8]) -> Result<Options, OptionsError> {
-    let runc = RuncOptions::parse_from_bytes(bytes).map_err(|source| OptionsError::Damaged {
+    let runc = RuncMessage::parse_from_bytes(bytes).map_err(|source| OptionsError::Damaged {
         name: "containerd.runc.v1.Options",
         source,
     })?;
-    if !runc.shim_cgroup.is_empty() {
-        log::warn!(
-            "option ShimCgroup = {:?} is not followed: the shim stays in containerd's cgroup",
-            runc.shim_cgroup
-        );
-    }
     Ok(Options {
         systemd_cgroup: runc.systemd_cgroup,
+        runc: RuncOptions::of(&runc),
         ..Options::default()
     })
 }
@@ -280,14 +295,15 @@ mod tests {
         assert!(
             sentence(&generic_any("", "SystemdCgroup = true")).contains("cgroupDriver: cgroupfs")
         );
-        let mut runc = RuncOptions::new();
+        let mut runc = RuncMessage::new();
         runc.binary_name = "crun".into();
         let mut any = Any {
             type_url: "type.googleapis.com/containerd.runc.v1.Options".into(),
             value: runc.write_to_bytes().unwrap(),
             ..Any::default()
         };
-        assert_eq!(Options::from_any(Some(&any)).unwrap(), Options::default());
+        let read = Options::from_any(Some(&any)).unwrap();
+        assert_eq!(read.runc.binary_name, "crun");
         runc.systemd_cgroup = true;
         any.value = runc.write_to_bytes().unwrap();
         assert!(sentence(&any).contains("SystemdCgroup"));

@@ -20,10 +20,11 @@ use crate::exit_record::Exit;
 use crate::leftovers;
 use crate::oom;
 use crate::process::{Process, State};
+use crate::runc::{Orphans, Runc, RuncError};
 use crate::socket;
 use crate::status::{TaskError, Who, chain};
 use crate::sys::watch_readable;
-use crate::task::{Busy, Task};
+use crate::task::{Backend, Busy, Task};
 
 /// How long `Delete` waits for a process that was sent SIGKILL, and for its cgroup to become empty.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +55,7 @@ pub struct Pod {
     programs: OnceLock<Programs>,
     compiler: OnceLock<Compiler>,
     slim: OnceLock<Option<OwnedFd>>,
+    orphans: OnceLock<Orphans>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +102,7 @@ impl Pod {
             programs: OnceLock::new(),
             compiler: OnceLock::new(),
             slim: OnceLock::new(),
+            orphans: OnceLock::new(),
         }
     }
 
@@ -204,6 +207,18 @@ impl Pod {
         Ok(self.programs.get_or_init(|| programs))
     }
 
+    /// The watch over what runc leaves to the shim. It begins with the first Linux container.
+    ///
+    /// # Errors
+    /// The kernel cannot give a process the orphans among its descendants.
+    pub(crate) fn orphans(&self) -> Result<&Orphans, RuncError> {
+        if let Some(orphans) = self.orphans.get() {
+            return Ok(orphans);
+        }
+        let orphans = Orphans::adopt()?;
+        Ok(self.orphans.get_or_init(|| orphans))
+    }
+
     /// The mount namespace to make containers from, on a node with many mounts.
     pub fn slim_mounts(&self) -> Option<BorrowedFd<'_>> {
         let slim = self.slim.get_or_init(|| {
@@ -285,7 +300,10 @@ impl Pod {
     ///
     /// # Errors
     /// It was started before, or has ended.
-    pub fn start(&self, task: &Task) -> Result<(), TaskError> {
+    pub async fn start(self: &Arc<Self>, task: &Arc<Task>) -> Result<(), TaskError> {
+        if let Backend::Runc(runc) = &task.backend {
+            return self.start_by(runc, task).await;
+        }
         let begun = task.first.begin();
         let starting = begun.map_err(|state| task.wrong_state(state))?;
         if let Some(control) = starting.control() {
@@ -299,6 +317,23 @@ impl Pod {
         // No wait since the start: the exit, however early, is told after it.
         self.events.started(&task.id, task.first.pid());
         Ok(())
+    }
+
+    /// The same for a Linux container. It is not stopped half way when the call is given up.
+    async fn start_by(self: &Arc<Self>, runc: &Runc, task: &Arc<Task>) -> Result<(), TaskError> {
+        let (pod, runc, task) = (Arc::clone(self), runc.clone(), Arc::clone(task));
+        let started = tokio::spawn(async move {
+            // The exit, however early, is told after the start.
+            let _busy = task.busy();
+            let begun = task.first.begin();
+            let starting = begun.map_err(|state| task.wrong_state(state))?;
+            let started = runc.start(&task.id).await;
+            started.map_err(TaskError::runc("start", Who::container(&task.id)))?;
+            starting.runs();
+            pod.events.started(&task.id, task.first.pid());
+            Ok(())
+        });
+        started.await.unwrap_or(Err(TaskError::ShuttingDown))
     }
 
     /// Takes an exec process away.
@@ -374,6 +409,10 @@ impl Pod {
         let Some(exit) = exit else {
             return Err(failed("its process does not end".into()));
         };
+        if let Backend::Runc(runc) = &task.backend {
+            let deleted = runc.delete(&task.id).await;
+            deleted.map_err(TaskError::runc("delete", Who::container(&task.id)))?;
+        }
         remove_cgroup(&task)
             .await
             .map_err(|error| failed(error.into()))?;

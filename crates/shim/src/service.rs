@@ -113,7 +113,7 @@ impl TaskService for Service {
         let task = self.pod.task(&request.id)?;
         let process = task.process(&request.exec_id)?;
         if process.exec.is_empty() {
-            self.pod.start(&task)?;
+            self.pod.start(&task).await?;
         } else {
             exec::start(&self.pod, &task, &process)
                 .await
@@ -249,7 +249,7 @@ impl TaskService for Service {
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
-        unsupported("checkpoints of Wasm containers are not supported")
+        unsupported("checkpoints of containers are not supported")
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {

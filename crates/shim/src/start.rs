@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
+use skiff_sandbox::cgroup::{Cgroup, CgroupError, Layout};
 use skiff_sandbox::sys::process;
 
 use crate::bootstrap::{self, BootstrapError};
@@ -49,6 +50,15 @@ pub enum StartError {
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The cgroup of the options.
+    #[error("could not put the shim into the cgroup of the option ShimCgroup = {path}")]
+    Cgroup {
+        /// The cgroup.
+        path: String,
+        /// Why.
+        #[source]
+        source: CgroupError,
+    },
     /// The daemon.
     #[error("could not start the shim's daemon")]
     Spawn(#[source] io::Error),
@@ -107,10 +117,12 @@ pub fn start(flags: &Flags, input: impl Read) -> Result<Started, StartError> {
     );
     let address = format!("unix://{}", path.display());
     if let Claim::Ours(listener) = socket::claim(&path)?
-        && let Some(listener) = fork(listener).map_err(StartError::Spawn).inspect_err(|_| {
-            // Nobody listens any more. A failure to remove it shows at the next start.
-            drop(socket::remove_dead(&path));
-        })?
+        && let Some(listener) = enter(bootstrap::shim_cgroup(&input, parameters.protocol))
+            .and_then(|()| fork(listener).map_err(StartError::Spawn))
+            .inspect_err(|_| {
+                // Nobody listens any more. A failure to remove it shows at the next start.
+                drop(socket::remove_dead(&path));
+            })?
     {
         return Ok(Started::Daemon(Daemon {
             listener,
@@ -126,6 +138,15 @@ pub fn start(flags: &Flags, input: impl Read) -> Result<Started, StartError> {
         parameters.protocol,
         &address,
     )))
+}
+
+/// Joins the cgroup that the shim is to be in: the daemon is born there.
+fn enter(cgroup: Option<String>) -> Result<(), StartError> {
+    let Some(path) = cgroup else { return Ok(()) };
+    Layout::of_node()
+        .and_then(|layout| Cgroup::open(&path, layout))
+        .and_then(|cgroup| cgroup.join())
+        .map_err(|source| StartError::Cgroup { path, source })
 }
 
 /// The pod that the container belongs to. A bundle without a spec is a container alone.

@@ -7,6 +7,7 @@ use ttrpc::Code;
 
 use crate::create::CreateError;
 use crate::exec::ExecError;
+use crate::runc::RuncError;
 use crate::update::UpdateError;
 
 pub use skiff_sandbox::sentence::chain;
@@ -125,6 +126,17 @@ pub enum TaskError {
         #[source]
         source: UpdateError,
     },
+    /// The node's runc refused.
+    #[error("could not {operation} {who}")]
+    Runc {
+        /// What was tried.
+        operation: &'static str,
+        /// The process.
+        who: Who,
+        /// Why not.
+        #[source]
+        source: Box<RuncError>,
+    },
     /// The kernel refused.
     #[error("could not {operation} {who}")]
     Failed {
@@ -139,6 +151,15 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// What the node's runc did not do.
+    pub(crate) fn runc(operation: &'static str, who: Who) -> impl FnOnce(RuncError) -> Self {
+        move |source| Self::Runc {
+            operation,
+            who,
+            source: Box::new(source),
+        }
+    }
+
     /// The code. containerd and its clients act on these: a kill that is answered with `NOT_FOUND` has
     /// done its work, a create with `ALREADY_EXISTS` is not repeated.
     pub fn code(&self) -> Code {
@@ -152,6 +173,7 @@ impl TaskError {
             Self::Create { source, .. } => source.code(),
             Self::Exec { source, .. } => source.code(),
             Self::Update { source, .. } => source.code(),
+            Self::Runc { source, .. } => source.code(),
             Self::Failed { .. } => Code::INTERNAL,
         }
     }

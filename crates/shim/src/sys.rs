@@ -2,7 +2,9 @@
 //! loop.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -79,6 +81,50 @@ pub(crate) fn ignore_terminating_signals() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The eventfd that the end of a child rings, by its number; -1 while nobody has asked for it.
+static BELL: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn ring(_signal: libc::c_int) {
+    // SAFETY: no preconditions; the pointer is valid for the life of the thread.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above. Whoever was interrupted finds its `errno` as it was.
+    let before = unsafe { *errno };
+    let one = 1_u64;
+    // SAFETY: write(2) may be called in a signal handler; the pointer is to 8 bytes, and the descriptor, which was
+    // stored before the handler was set, is never closed. It does not wait.
+    unsafe { libc::write(BELL.load(Ordering::Relaxed), (&raw const one).cast(), 8) };
+    // SAFETY: as above.
+    unsafe { *errno = before };
+}
+
+/// A non-blocking eventfd that becomes readable when a child of this process ends. There is one, made when it is asked
+/// for first.
+///
+/// # Errors
+/// The process has no descriptors left.
+pub(crate) fn child_bell() -> io::Result<BorrowedFd<'static>> {
+    static OWNER: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(bell) = OWNER.get() {
+        return Ok(bell.as_fd());
+    }
+    let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+    let bell = OWNER.get_or_init({
+        let made = rustix::event::eventfd(0, flags)?;
+        || made
+    });
+    BELL.store(bell.as_raw_fd(), Ordering::Relaxed);
+    // SAFETY: all bytes zero are a valid `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = ring as *const () as usize;
+    // Calls that wait go on waiting; a child that only stops is of no interest.
+    action.sa_flags = libc::SA_RESTART | libc::SA_NOCLDSTOP;
+    // SAFETY: the action is initialised, and its handler calls nothing but write(2).
+    if unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(bell.as_fd())
 }
 
 /// Gives memory that is free back to the kernel: the C library keeps it otherwise.

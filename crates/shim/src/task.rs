@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::exec::Host;
 use crate::pause::{Brake, Motion};
 use crate::process::{Process, State};
+use crate::runc::Runc;
 use crate::status::{TaskError, Who};
 
 /// A container.
@@ -51,6 +52,8 @@ pub struct Task {
 pub enum Backend {
     /// The shim itself, which launches engine hosts.
     Host(Box<Host>),
+    /// The node's runc, which makes Linux containers.
+    Runc(Box<Runc>),
 }
 
 /// What [`Task::new`] needs, as `Create` has made it.

@@ -13,8 +13,9 @@ use skiff_sandbox::spec::{self, Facts, Refusal};
 use ttrpc::Code;
 
 use crate::process::State;
+use crate::runc::RuncError;
 use crate::status::TaskError;
-use crate::task::Task;
+use crate::task::{Backend, Task};
 
 /// What the type's name ends with. containerd has had different addresses before it.
 const TYPE: &str = "/LinuxResources";
@@ -39,6 +40,9 @@ pub enum UpdateError {
     /// The kernel refuses a value.
     #[error(transparent)]
     Cgroup(CgroupError),
+    /// The node's runc refuses.
+    #[error(transparent)]
+    Runc(RuncError),
     /// The thread that writes them has ended.
     #[error("they could not be written")]
     Thread(#[source] io::Error),
@@ -56,6 +60,7 @@ impl UpdateError {
                 | CgroupError::NoController { .. }
                 | CgroupError::NotPassedOn { .. },
             ) => Code::FAILED_PRECONDITION,
+            Self::Runc(error) => error.code(),
             Self::Cgroup(_) | Self::Thread(_) => Code::INTERNAL,
         }
     }
@@ -71,21 +76,31 @@ pub async fn update(task: Arc<Task>, facts: &Facts, resources: &Any) -> Result<(
     if matches!(task.state(), State::Stopped(_)) {
         return Err(task.wrong_state("has ended: its limits cannot be changed"));
     }
-    let resources = match read(resources) {
-        Ok(resources) => resources,
+    let limits = match read(resources) {
+        Ok(limits) => limits,
         Err(error) => return Err(failed(error)),
     };
-    let settings = match spec::update(&resources, facts) {
-        Ok(settings) => settings,
-        Err(error) => return Err(failed(UpdateError::Refused(error))),
+    let json = resources.value.clone();
+    let settings = match &task.backend {
+        Backend::Runc(_) => None,
+        Backend::Host(_) => match spec::update(&limits, facts) {
+            Ok(settings) => Some(settings),
+            Err(error) => return Err(failed(UpdateError::Refused(error))),
+        },
     };
     // Taking memory away may need long. A thread of its own also goes on to the end if the call is dropped.
     let written = tokio::task::spawn_blocking(move || {
         let _one = task.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        task.cgroup.update(&settings)
+        match (&task.backend, settings) {
+            (Backend::Runc(runc), _) => runc.update(&task.id, &json).map_err(UpdateError::Runc),
+            (Backend::Host(_), settings) => task
+                .cgroup
+                .update(&settings.unwrap_or_default())
+                .map_err(UpdateError::Cgroup),
+        }
     });
     match written.await {
-        Ok(written) => written.map_err(|error| failed(UpdateError::Cgroup(error))),
+        Ok(written) => written.map_err(failed),
         Err(error) => Err(failed(UpdateError::Thread(error.into()))),
     }
 }

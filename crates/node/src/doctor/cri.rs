@@ -130,7 +130,14 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 4] = ["SystemdCgroup", "WasiP3", "LinuxPrograms", "Toolbox"];
+pub const SHIM_OPTIONS: [&str; 6] = [
+    "SystemdCgroup",
+    "WasiP3",
+    "LinuxPrograms",
+    "Toolbox",
+    "BinaryName",
+    "Root",
+];
 /// Options that containerd itself reads.
 const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::directory::Directory;
+use super::directory::{Directory, write};
 use super::{Cgroup, CgroupError, Hierarchy, Layout, layout};
 
 impl Cgroup {
@@ -43,6 +43,25 @@ impl Cgroup {
             unified,
             controllers: layout.unified_controllers(),
         })
+    }
+
+    /// Moves the calling process, which must have one thread, into the cgroup, on those hierarchies that have it.
+    ///
+    /// # Errors
+    /// No hierarchy has it, or the kernel refuses.
+    pub fn join(&self) -> Result<(), CgroupError> {
+        let there: Vec<&Path> = self.paths().filter(|path| path.is_dir()).collect();
+        if there.is_empty() {
+            let first = self.paths().next().unwrap_or_else(|| Path::new("/"));
+            return Err(CgroupError::io("find the cgroup", first)(
+                std::io::ErrorKind::NotFound.into(),
+            ));
+        }
+        for path in there {
+            let file = path.join("cgroup.procs");
+            write(&file, "0").map_err(CgroupError::io("join the cgroup by", file))?;
+        }
+        Ok(())
     }
 
     /// Whether a process, which may have ended, is in this cgroup or below it.

@@ -8,6 +8,7 @@ use skiff_sandbox::cgroup::{Cgroup, CgroupPlan, Layout};
 use super::CreateError;
 use crate::leftovers::{self, Leftover};
 use crate::pod::Pod;
+use crate::runc::Runc;
 
 /// What is written down before it is made; see [`leftovers`].
 pub(super) struct Notes {
@@ -22,6 +23,7 @@ impl Notes {
         request: &CreateTaskRequest,
         bundle: &Path,
         cgroup: &str,
+        runc: Option<&Runc>,
     ) -> Result<Self, CreateError> {
         let mut bundles = vec![bundle.to_owned()];
         // A container that joined the pod of another bundle.
@@ -36,6 +38,7 @@ impl Notes {
         let leftover = Leftover {
             bundle: bundle.to_owned(),
             cgroup: cgroup.to_owned(),
+            runc: runc.cloned(),
         };
         for bundle in &notes.bundles {
             leftovers::remember(bundle, &request.id, &leftover).map_err(|source| {

@@ -14,6 +14,7 @@ pub use error::ExecError;
 use crate::options::Options;
 use crate::pod::Pod;
 use crate::process::Process;
+use crate::runc;
 use crate::status::TaskError;
 use crate::stdio::Places;
 use crate::task::{Backend, Task};
@@ -80,6 +81,10 @@ pub async fn start(
     process: &Arc<Process>,
 ) -> Result<(), TaskError> {
     task.takes_execs()?;
+    let host = match &task.backend {
+        Backend::Host(host) => host,
+        Backend::Runc(runc) => return runc::start_exec(pod, runc, task, process).await,
+    };
     let begun = process.begin();
     let starting = begun.map_err(|state| TaskError::WrongState {
         who: task.who(process),
@@ -87,10 +92,7 @@ pub async fn start(
     })?;
     // From here on the container's end waits for this one's.
     let busy = task.busy();
-    let made = match &task.backend {
-        Backend::Host(host) => join::join(pod, task, host, process).await,
-    };
-    match made {
+    match join::join(pod, task, host, process).await {
         Ok(body) => {
             // Nothing waits from here to the end: the event of the start comes before that of the exit.
             starting.runs_as(body);
