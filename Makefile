@@ -79,6 +79,10 @@ test-compat: install-tools build ## The same images and options under a runwasi 
 test-critest: install-tools build ## cri-tools' validation suite under runc and under Skiff, and what differs (about 10 minutes)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh critest
 
+.PHONY: test-client-suite
+test-client-suite: install-tools build ## containerd's client suite under runc's shim and under Skiff, and what differs (about 10 minutes)
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh client-suite
+
 .PHONY: bench
 bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
 	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench

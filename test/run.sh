@@ -8,6 +8,7 @@
 #   test/run.sh list                 the names of all tests
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
+#   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
 set -euo pipefail
@@ -36,6 +37,11 @@ case $suite in
     test/node/build.sh containerd-2.4 runc registry cni crictl critest
     cargo test --quiet --locked -p skiff-test --test critest -- "$@"
     ;;
+  client-suite)
+    test/node/packages.sh busybox
+    test/node/build.sh containerd-2.4 runc registry client-suite
+    cargo test --quiet --locked -p skiff-test --test client_suite -- "$@"
+    ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, critest, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, critest, client-suite, list" >&2; exit 1 ;;
 esac

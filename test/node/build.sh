@@ -76,6 +76,8 @@ build() {
       fi
       [[ -n $suite ]] || exit 0
       go test -c -trimpath -tags "$tags" -ldflags "$link" -o "$private/bin/$name.test" "$suite" || exit 1
+      # Its output in a form that a program reads.
+      go build -trimpath -ldflags "-s -w" -o "$private/bin/" cmd/test2json || exit 1
       # Tests read files by paths below their package.
       data=$(go list -f '{{.Dir}}' "$suite")/testdata
       [[ ! -d $data ]] || { cp -r "$data" "$private/" && chmod -R u+w "$private/testdata"; }

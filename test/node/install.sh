@@ -29,6 +29,8 @@ if [[ $mode != build ]]; then
     /bin/busybox busybox-static
     mkfs.ext4 e2fsprogs
     losetup mount
+    lsof lsof
+    mkfs.xfs xfsprogs
   )
   # For check-aarch64: some crates compile C even to be type-checked.
   [[ $(uname -m) == aarch64 ]] || needs+=(

@@ -164,6 +164,9 @@ impl Image {
         for architecture in architectures {
             let mut manifest = self.manifests[0].clone();
             (*architecture).clone_into(&mut manifest.architecture);
+            // The layers of another architecture are other layers.
+            let mark = Entry::file("architecture", 0o644, architecture.as_bytes());
+            manifest.root.push(mark);
             self.manifests.push(manifest);
         }
         self.index = true;

@@ -7,7 +7,7 @@ mod programs;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::image::{Entry, Image, digest};
+use crate::image::{Entry, Image, digest, go_architecture};
 use crate::registry::Registry;
 
 /// An image, with the path and the tags that it has in a registry.
@@ -44,7 +44,7 @@ pub fn push_for_critest(registry: &Registry) -> Result<Pushed> {
         e2e("nonewprivs", "1.3", effective_user()?),
         named("pause", &["3.9"], pause()?),
         critest(
-            &format!("hostnet-nginx-{}", crate::image::go_architecture()),
+            &format!("hostnet-nginx-{}", go_architecture()),
             &["latest"],
             web_server(12003)?,
         ),
@@ -84,6 +84,60 @@ pub fn push_for_critest(registry: &Registry) -> Result<Pushed> {
     all.push(critest("test-image-predefined-group", &["latest"], image));
     push(registry, &all)?;
     Ok(Pushed { by_digest: found })
+}
+
+/// Registries whose names containerd's client suite pulls from.
+pub const CLIENT_SUITE_REGISTRIES: [&str; 2] = ["ghcr.io", "registry.k8s.io"];
+
+/// Pushes the images that containerd's client suite pulls, but one that it names by a digest.
+///
+/// # Errors
+/// As [`push_for_critest`].
+pub fn push_for_client_suite(registry: &Registry) -> Result<()> {
+    // No two share a layer: tests delete an image and look whether its content is gone.
+    let one = |path: &str, tag: &'static str, image: Image| {
+        let mark = [Entry::file(
+            "name",
+            0o644,
+            format!("{path}:{tag}").as_bytes(),
+        )];
+        let image = image.with_root(&mark);
+        named(path, &[tag], image)
+    };
+    let others: Vec<&str> = ["amd64", "arm64", "s390x"]
+        .into_iter()
+        .filter(|architecture| *architecture != go_architecture())
+        .collect();
+    let all = [
+        one("containerd/busybox", "1.36", shell()?.also_for(&others)),
+        one("containerd/volume-copy-up", "2.2", layered()?),
+        one("containerd/volume-ownership", "2.1", whole_system()?),
+        one("pause", "3.10.2", pause()?.also_for(&others)),
+        one("pause", "3.6", pause()?.also_for(&others)),
+        one(
+            "e2e-test-images/busybox",
+            "1.29-2",
+            shell()?.also_for(&others),
+        ),
+    ];
+    push(registry, &all)
+}
+
+/// Several layers.
+fn layered() -> Result<Image> {
+    let layer = |name: &str| [Entry::file(name, 0o644, name.as_bytes())];
+    Ok(shell()?
+        .with_layer_over(&layer("first"))
+        .with_layer_over(&layer("second")))
+}
+
+/// Programs of a distribution that busybox has not, with a set-user-ID one.
+fn whole_system() -> Result<Image> {
+    let mut root = programs::shell()?;
+    root.extend(programs::of_this_machine()?);
+    let owned = Entry::directory("test_dir").owner(65534, 65534);
+    root.push(owned);
+    Ok(programs::with_environment(Image::linux("system", &root)).command(&["bash"]))
 }
 
 fn push(registry: &Registry, all: &[Named]) -> Result<()> {

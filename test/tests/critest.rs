@@ -84,8 +84,8 @@ fn wish() -> Result<Wish> {
 
 fn run(wish: &Wish) -> Result<bool> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    // Results of CNI plugins are kept there, whatever the configuration says.
-    inside::hide("/var/lib/cni")?;
+    // Results of CNI plugins are kept below it, whatever the configuration says.
+    inside::hide("/var/lib")?;
     let mut node = Node::with(Version::V2_4, Options::default())?;
     network(node.directory())?;
     let registry = node.registry()?;

@@ -17,9 +17,17 @@ const EFFECTIVE_USER: &str = r#"#include <stdio.h>
 int main(void) { return printf("Effective uid: %d\n", (int)geteuid()) < 0; }
 "#;
 
+/// busybox's nc as upstream's image has it ends by SIGTERM as the first process of a container too; Debian's does not.
+const NETCAT: &str = r#"#!/bin/sh
+trap 'kill $child; exit 143' TERM
+/bin/busybox nc "$@" &
+child=$!
+wait $child
+"#;
+
 /// Directories that programs expect.
-const DIRECTORIES: [&str; 16] = [
-    "bin", "dev", "etc", "home", "lib", "proc", "root", "sbin", "sys", "usr", "usr/bin",
+const DIRECTORIES: [&str; 17] = [
+    "bin", "dev", "etc", "home", "lib", "proc", "root", "run", "sbin", "sys", "usr", "usr/bin",
     "usr/sbin", "var", "var/lib", "var/log", "var/run",
 ];
 
@@ -47,10 +55,11 @@ pub(super) fn shell() -> Result<Vec<Entry>> {
     root.extend(
         applets
             .lines()
-            .filter(|name| *name != "busybox")
+            .filter(|name| !matches!(*name, "busybox" | "nc"))
             // As busybox installs itself: to mask one applet is not to mask all.
             .map(|name| Entry::hard_link(&format!("bin/{name}"), "bin/busybox")),
     );
+    root.push(Entry::file("bin/nc", 0o755, NETCAT.as_bytes()));
     root.extend(accounts("", ""));
     Ok(root)
 }
@@ -58,11 +67,11 @@ pub(super) fn shell() -> Result<Vec<Entry>> {
 /// `/etc/passwd` and `/etc/group` with what every root has, and more.
 pub(super) fn accounts(users: &str, groups: &str) -> [Entry; 2] {
     let users = format!(
-        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nwww-data:x:33:33::/var/www:/bin/false\n\
-         nobody:x:65534:65534::/:/bin/false\n{users}"
+        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nsys:x:3:3::/:/bin/false\nwww-data:x:33:33::/var/www:/bin/false\n\
+         backup:x:34:34::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n{users}"
     );
     let groups = format!(
-        "root:x:0:\ndaemon:x:1:\nadm:x:4:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n{groups}"
+        "root:x:0:\ndaemon:x:1:\nsys:x:3:\nadm:x:4:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n{groups}"
     );
     [
         Entry::file("etc/passwd", 0o644, users.as_bytes()),
@@ -88,6 +97,17 @@ pub(super) fn nginx(port: u16) -> Result<Vec<Entry>> {
         configuration.as_bytes(),
     ));
     root.push(Entry::file("var/www/index.html", 0o644, b"it works\n"));
+    Ok(root)
+}
+
+/// bash, and a program that is set-user-ID.
+pub(super) fn of_this_machine() -> Result<Vec<Entry>> {
+    let mut root = with_libraries(&[
+        ("/bin/bash".into(), "/bin/bash"),
+        ("/usr/bin/passwd".into(), "/usr/bin/passwd"),
+    ])?;
+    let passwd = root.pop().context("no program was added")?;
+    root.push(passwd.mode(0o4755));
     Ok(root)
 }
 

@@ -2,6 +2,8 @@ module skiff.test/client-suite
 
 go 1.26.8
 
+tool github.com/containerd/containerd/v2/integration/failpoint/cmd/runc-fp
+
 // Read by build.sh:
 // suite of github.com/containerd/containerd/v2
 // test-binary github.com/containerd/containerd/v2/integration/client
