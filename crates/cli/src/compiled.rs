@@ -2,6 +2,7 @@
 
 use skiff_cache::{Cache, Settings as CacheSettings};
 use skiff_engine::compile::{CompileOptions, Compiler, Settings};
+use skiff_engine::options::CodeOptions;
 
 /// The engine whose code is asked for.
 pub(crate) const ENGINE: &str = "wasmtime";
@@ -46,7 +47,17 @@ impl Node {
             Self::Asked(compiler) => {
                 let digest = skiff_image::view::Digest::parse(digest)?;
                 // Each handler's options make code of their own.
-                let has = |wasi_p3| compiler.has(&digest.bytes(), CompileOptions { wasi_p3 });
+                let has = |wasi_p3| {
+                    let code = CodeOptions {
+                        wasi_p3,
+                        ..CodeOptions::default()
+                    };
+                    let options = CompileOptions {
+                        code,
+                        ..CompileOptions::default()
+                    };
+                    compiler.has(&digest.bytes(), options)
+                };
                 Some(has(false) || has(true))
             }
             Self::Empty => Some(false),

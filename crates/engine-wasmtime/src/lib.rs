@@ -9,6 +9,7 @@
 
 use std::num::NonZeroUsize;
 
+use skiff_engine::options::{CodeOptions, Proposal, Proposals};
 use wasmtime::{
     Collector, Config, Inlining, InstanceAllocationStrategy, ModuleVersionStrategy,
     ProfilingStrategy, Result, WasmBacktraceDetails,
@@ -25,18 +26,18 @@ pub const VERSION: &str = "48.0.8+skiff-1";
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// The configuration for a host or a worker. `wasi_p3` switches on what WASI 0.3 is made of: the component
-/// model's asynchronous part. It costs each store memory and each call time, so it is off otherwise, and code
-/// compiled with it and without it is not interchangeable.
+/// The configuration for a host or a worker.
 ///
 /// # Errors
-/// None are expected: the values are constants that wasmtime accepts.
-pub fn config(wasi_p3: bool) -> Result<Config> {
+/// None are expected: the values are constants that wasmtime accepts. A set of proposals that is not complete in itself
+/// ([`Proposals::lacking`]) is found out when modules are validated.
+pub fn config(options: &CodeOptions) -> Result<Config> {
     let mut config = Config::new();
     config.module_version(ModuleVersionStrategy::Custom(VERSION.to_owned()))?;
     memory(&mut config);
-    diagnostics(&mut config);
-    proposals(&mut config, wasi_p3);
+    diagnostics(&mut config, options.lines);
+    proposals(&mut config, options.proposals);
+    component_model(&mut config, options.wasi_p3);
     Ok(config)
 }
 
@@ -59,15 +60,18 @@ fn memory(config: &mut Config) {
         .signals_based_traps(true)
         // One process runs one guest: a pool of instances would only cost start time and memory.
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
-        .max_wasm_stack(512 << 10)
         .compiler_inlining(Inlining::No);
 }
 
 /// What a trap can tell, and nothing that slows the guest down.
-fn diagnostics(config: &mut Config) {
+fn diagnostics(config: &mut Config, lines: bool) {
     config
         // Left alone, these two follow WASMTIME_BACKTRACE_DETAILS of the environment.
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_details(if lines {
+            WasmBacktraceDetails::Enable
+        } else {
+            WasmBacktraceDetails::Disable
+        })
         .wasm_backtrace_max_frames(NonZeroUsize::new(40))
         .generate_address_map(true)
         .debug_info(false)
@@ -82,27 +86,38 @@ fn diagnostics(config: &mut Config) {
         .relaxed_simd_deterministic(false);
 }
 
-fn proposals(config: &mut Config, wasi_p3: bool) {
+fn proposals(config: &mut Config, proposals: Proposals) {
+    let allows = |proposal| proposals.allows(proposal);
     config
-        .wasm_bulk_memory(true)
-        .wasm_component_model(true)
-        .wasm_exceptions(true)
-        .wasm_extended_const(true)
-        .wasm_function_references(true)
-        .wasm_gc(true)
-        .wasm_memory64(true)
-        .wasm_multi_memory(true)
-        .wasm_multi_value(true)
-        .wasm_reference_types(true)
-        .wasm_relaxed_simd(true)
-        .wasm_simd(true)
-        .wasm_tail_call(true)
-        .wasm_threads(true)
+        .wasm_bulk_memory(allows(Proposal::BulkMemory))
+        .wasm_custom_page_sizes(allows(Proposal::CustomPageSizes))
+        .wasm_exceptions(allows(Proposal::Exceptions))
+        .wasm_extended_const(allows(Proposal::ExtendedConst))
+        .wasm_function_references(allows(Proposal::FunctionReferences))
+        .wasm_gc(allows(Proposal::Gc))
+        .wasm_memory64(allows(Proposal::Memory64))
+        .wasm_multi_memory(allows(Proposal::MultiMemory))
+        .wasm_multi_value(allows(Proposal::MultiValue))
+        .wasm_reference_types(allows(Proposal::ReferenceTypes))
+        .wasm_relaxed_simd(allows(Proposal::RelaxedSimd))
+        .wasm_simd(allows(Proposal::Simd))
+        .wasm_tail_call(allows(Proposal::TailCall))
+        .wasm_threads(allows(Proposal::Threads))
+        .wasm_wide_arithmetic(allows(Proposal::WideArithmetic))
         // The instructions of the threads proposal are fine, memories shared between threads are not: wasmtime
         // does not treat faults in them as security problems.
         .shared_memory(false)
         .gc_support(true)
         .collector(Collector::Copying)
+        .wasm_shared_everything_threads(false)
+        .wasm_stack_switching(false);
+}
+
+/// `wasi_p3` switches on what WASI 0.3 is made of: the component model's asynchronous part. It costs each store memory
+/// and each call time, so it is off otherwise, and code compiled with it and without it is not interchangeable.
+fn component_model(config: &mut Config, wasi_p3: bool) {
+    config
+        .wasm_component_model(true)
         .concurrency_support(wasi_p3)
         .wasm_component_model_async(wasi_p3)
         .wasm_component_model_async_stackful(false)
@@ -113,11 +128,7 @@ fn proposals(config: &mut Config, wasi_p3: bool) {
         .wasm_component_model_map(false)
         .wasm_component_model_memory64(false)
         .wasm_component_model_more_async_builtins(false)
-        .wasm_component_model_threading(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_shared_everything_threads(false)
-        .wasm_stack_switching(false)
-        .wasm_wide_arithmetic(false);
+        .wasm_component_model_threading(false);
 }
 
 #[cfg(test)]
@@ -125,10 +136,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_variants_are_valid() {
+    fn every_variant_is_valid() {
+        let default = CodeOptions::default();
+        let valid = |options| wasmtime::Engine::new(&config(&options).unwrap()).map(|_| ());
         for wasi_p3 in [false, true] {
-            wasmtime::Engine::new(&config(wasi_p3).unwrap()).unwrap();
+            for lines in [false, true] {
+                let options = CodeOptions {
+                    wasi_p3,
+                    lines,
+                    ..default
+                };
+                valid(options).unwrap();
+            }
         }
+        for proposal in Proposal::ALL {
+            for allowed in [false, true] {
+                let proposals = default.proposals.with(proposal, allowed);
+                if proposals.lacking().is_none() {
+                    valid(CodeOptions {
+                        proposals,
+                        ..default
+                    })
+                    .unwrap();
+                }
+            }
+        }
+        let none = Proposals::NONE;
+        valid(CodeOptions {
+            proposals: none,
+            ..default
+        })
+        .unwrap();
+        // The one of the dependencies that wasmtime checks here.
+        let proposals = none.with(Proposal::RelaxedSimd, true);
+        valid(CodeOptions {
+            proposals,
+            ..default
+        })
+        .unwrap_err();
     }
 
     #[test]

@@ -11,4 +11,6 @@
 pub mod compile;
 pub mod exit;
 pub mod module;
+pub mod notes;
+pub mod options;
 pub mod order;

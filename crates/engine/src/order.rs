@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use skiff_sandbox::plan::{Plan, Slot};
 
+use crate::options::{CodeOptions, GuestOptions, OptLevel};
+
 /// The order of an engine host: become the container, then run the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostOrder {
@@ -29,18 +31,12 @@ pub struct Guest {
     pub env: Vec<String>,
     /// The spec's `process.cwd`. Components start there; WASI p1 resolves relative paths at `/`.
     pub working_directory: String,
-    /// A file in the bundle, write-only: the host writes an [`crate::exit::EarlyRecord`] into it just
-    /// before it exits by itself, so that the code outlives a shim that dies in that moment.
+    /// A file in the bundle, for reading and writing: the host writes an [`crate::exit::EarlyRecord`] into it just
+    /// before it exits by itself, so that the code outlives a shim that dies in that moment. What else stands
+    /// there: [`crate::notes`].
     pub exit_record: Slot,
     /// Options of the engine, as the handler's configuration gave them.
     pub options: GuestOptions,
-}
-
-/// Options that every engine understands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestOptions {
-    /// WASI 0.3 is linked too.
-    pub wasi_p3: bool,
 }
 
 /// What compiled code was made from.
@@ -63,8 +59,10 @@ pub struct CompileOrder {
     pub output: Slot,
     /// Threads to compile with.
     pub threads: u16,
-    /// WASI 0.3 may be used by the code.
-    pub wasi_p3: bool,
+    /// What the code may use and must hold.
+    pub code: CodeOptions,
+    /// How much work to put into it.
+    pub opt_level: OptLevel,
 }
 
 /// What a compile worker answers in [`skiff_sandbox::control::Report::Done`], postcard.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
-use skiff_engine::order::{Guest, GuestOptions, HostOrder, ProgramOrder};
+use skiff_engine::order::{Guest, HostOrder, ProgramOrder};
 use skiff_image::choose::Module;
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
@@ -27,7 +27,9 @@ use crate::exec::Host;
 use crate::exit_record::{self, Exit};
 use crate::last_words;
 use crate::launching::{self, READY_PATIENCE, Start, append, open_program, ready, start_process};
+use crate::memory_cap::{self, Keeper};
 use crate::module::{self, ModuleError, Program};
+use crate::options::values::MemoryCap;
 use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
 use crate::process::{Body, Process};
@@ -284,7 +286,7 @@ async fn make(
     // What takes long comes before what has to be undone.
     let content = match wanted {
         Wanted::Module(module, file) => {
-            Content::Guest(module::code(pod, *module, file, options.wasi_p3).await?)
+            Content::Guest(module::code(pod, *module, file, options.compile()).await?)
         }
         _ => Content::Pause,
     };
@@ -297,7 +299,7 @@ async fn make(
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
     // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
-    let early_record = early_record(&bundle)?;
+    let keeper = early_record(&bundle, options.memory_cap, &spec)?;
     let gathered = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
     let mut slots: Vec<BorrowedFd<'_>> = gathered.slots.iter().map(AsFd::as_fd).collect();
     let rlimits = blueprint.plan.rlimits.clone();
@@ -335,10 +337,8 @@ async fn make(
                         || "/".to_owned(),
                         |process| process.cwd().display().to_string(),
                     ),
-                    exit_record: append(&mut slots, early_record.as_fd())?,
-                    options: GuestOptions {
-                        wasi_p3: options.wasi_p3,
-                    },
+                    exit_record: append(&mut slots, keeper.notes().as_fd())?,
+                    options: options.guest(),
                 },
             };
             postcard::to_stdvec(&order)
@@ -418,6 +418,7 @@ async fn make(
         first: Process::first(places, request.terminal, body, Some(control)),
         backend: Backend::Host(Box::new(Host::new(options))),
         cgroup: cgroup.keep(),
+        memory_cap: matches!(role, Role::Guest).then_some(keeper),
         mounts,
         own_pids: blueprint.new.contains(Namespace::Pid),
     }))
@@ -506,10 +507,10 @@ fn root(spec: &Spec, request: &CreateTaskRequest, bundle: &Path) -> Result<Owned
     mount_root(&mounts, bundle, &path).map_err(CreateError::Root)
 }
 
-/// The file that the host writes its exit code to before it exits.
-fn early_record(bundle: &Path) -> Result<OwnedFd, CreateError> {
+/// The file that the host writes its exit code to before it exits, with the cap on the guest's memory in it.
+fn early_record(bundle: &Path, cap: MemoryCap, spec: &Spec) -> Result<Keeper, CreateError> {
     Exit::prepare(bundle)
-        .map(OwnedFd::from)
+        .and_then(|file| Keeper::new(file, cap, memory_cap::limit_of(spec)))
         .map_err(|source| CreateError::Bundle {
             path: bundle.join(exit_record::EARLY_FILE),
             source,

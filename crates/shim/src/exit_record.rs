@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use skiff_engine::exit::{EARLY_RECORD_BYTES, EarlyRecord};
+use skiff_engine::notes;
 
 /// File of the record in the bundle.
 pub const FILE: &str = "exit.json";
@@ -95,13 +96,14 @@ impl Exit {
             return Err(error);
         }
         let mut file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(bundle.join(EARLY_FILE))?;
-        // Zeros are no record, but they take the space of one: overwriting them needs no more.
-        file.write_all(&[0; EARLY_RECORD_BYTES])?;
+        // Zeros are no record and no notes, but they take the space of them: overwriting them needs no more.
+        file.write_all(&[0; notes::RESERVED])?;
         Ok(file)
     }
 

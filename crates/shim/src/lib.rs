@@ -23,6 +23,7 @@ pub mod last_words;
 mod launching;
 pub mod leftovers;
 pub mod logging;
+pub mod memory_cap;
 pub mod module;
 pub mod oom;
 pub mod options;

@@ -116,7 +116,7 @@ pub async fn code(
     pod: &Pod,
     module: Module,
     file: Option<OwnedFd>,
-    wasi_p3: bool,
+    options: CompileOptions,
 ) -> Result<Found, CreateError> {
     let source = match &module.source {
         Source::File { path } => {
@@ -131,7 +131,7 @@ pub async fn code(
             bytes: Box::pin(layer_bytes(pod, layer)),
         },
     };
-    compiled(pod, source, module.name, module.function, wasi_p3).await
+    compiled(pod, source, module.name, module.function, options).await
 }
 
 /// The code of a module whose bytes are found.
@@ -140,11 +140,11 @@ pub(crate) async fn compiled(
     source: CodeSource<'_>,
     name: String,
     function: Option<String>,
-    wasi_p3: bool,
+    options: CompileOptions,
 ) -> Result<Found, CreateError> {
     let compiler = pod.compiler()?;
     let code = compiler
-        .code_for(source, &name, CompileOptions { wasi_p3 })
+        .code_for(source, &name, options)
         .await
         .map_err(|error| CreateError::Compile(Box::new(error)))?;
     match &code.origin {

@@ -11,6 +11,14 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
 use containerd_shim_protos::shim::oci::Options as RuncMessage;
 use serde::Deserialize;
+use skiff_engine::compile::CompileOptions;
+use skiff_engine::options::{
+    self as engine, CodeOptions, DEFAULT_STACK, GuestOptions, OptLevel, Proposals,
+};
+
+use values::{Backtrace, MemoryCap, StackSize, TimeLimit, proposals, text};
+
+pub mod values;
 
 use crate::runc::RuncOptions;
 
@@ -42,6 +50,24 @@ pub struct Options {
     /// How Linux containers are run.
     #[serde(skip)]
     pub runc: RuncOptions,
+    /// The cap on a guest's memory.
+    #[serde(rename = "MemoryCap", deserialize_with = "text")]
+    pub memory_cap: MemoryCap,
+    /// The longest that a guest may run.
+    #[serde(rename = "TimeLimit", deserialize_with = "text")]
+    pub time_limit: TimeLimit,
+    /// The guest's stack.
+    #[serde(rename = "StackSize", deserialize_with = "text")]
+    pub stack_size: StackSize,
+    /// How much work is put into code.
+    #[serde(rename = "OptLevel", deserialize_with = "text")]
+    pub opt_level: OptLevel,
+    /// What a trap tells.
+    #[serde(rename = "Backtrace", deserialize_with = "text")]
+    pub backtrace: Backtrace,
+    /// What modules may use of WebAssembly.
+    #[serde(rename = "Proposals", deserialize_with = "proposals")]
+    pub proposals: Proposals,
 }
 
 impl Default for Options {
@@ -54,6 +80,44 @@ impl Default for Options {
             binary_name: String::new(),
             root: String::new(),
             runc: RuncOptions::default(),
+            memory_cap: MemoryCap::default(),
+            time_limit: TimeLimit::default(),
+            stack_size: StackSize(DEFAULT_STACK),
+            opt_level: OptLevel::default(),
+            backtrace: Backtrace::default(),
+            proposals: Proposals::default(),
+        }
+    }
+}
+
+impl Options {
+    /// For the compile worker, and the key of what it makes.
+    pub fn compile(&self) -> CompileOptions {
+        CompileOptions {
+            code: self.code(),
+            opt_level: self.opt_level,
+        }
+    }
+
+    /// For the engine host.
+    pub fn guest(&self) -> GuestOptions {
+        GuestOptions {
+            code: self.code(),
+            stack: self.stack_size.0,
+            backtrace: self.backtrace != Backtrace::Off,
+            memory_cap: (self.memory_cap != MemoryCap::Off).then(|| engine::MemoryCap {
+                option: self.memory_cap.to_string(),
+                admits_minimum: self.memory_cap == MemoryCap::Default,
+            }),
+            time_limit: self.time_limit.0,
+        }
+    }
+
+    fn code(&self) -> CodeOptions {
+        CodeOptions {
+            wasi_p3: self.wasi_p3,
+            proposals: self.proposals,
+            lines: self.backtrace == Backtrace::Lines,
         }
     }
 }
@@ -205,115 +269,4 @@ fn runc(bytes: &[u8]) -> Result<Options, OptionsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn generic_any(path: &str, body: &str) -> Any {
-        let mut value = vec![0x0a, 1, b'x'];
-        for (tag, text) in [(0x12, path), (0x1a, body)] {
-            value.push(tag);
-            value.push(u8::try_from(text.len()).unwrap());
-            value.extend(text.as_bytes());
-        }
-        Any {
-            type_url: "runtimeoptions.v1.Options".into(),
-            value,
-            ..Any::default()
-        }
-    }
-
-    fn sentence(any: &Any) -> String {
-        Options::from_any(Some(any)).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn nothing_is_the_default() {
-        assert_eq!(Options::from_any(None).unwrap(), Options::default());
-        assert_eq!(
-            Options::from_any(Some(&Any::default())).unwrap(),
-            Options::default()
-        );
-        assert_eq!(
-            Options::from_any(Some(&generic_any("", ""))).unwrap(),
-            Options::default()
-        );
-    }
-
-    #[test]
-    fn toml_is_read() {
-        let options = Options::from_any(Some(&generic_any(
-            "",
-            "SystemdCgroup = false\nWasiP3 = true\nToolbox = false\n",
-        )))
-        .unwrap();
-        assert!(options.wasi_p3 && options.linux_programs && !options.toolbox);
-    }
-
-    #[test]
-    fn mistakes_are_told_with_key_and_line() {
-        let told = sentence(&generic_any("", "WasiP3 = true\n\nSystemdGroup = true\n"));
-        assert!(
-            told.contains("line 3") && told.contains("SystemdGroup"),
-            "{told}"
-        );
-        let told = sentence(&generic_any("", "SystemdCgroup = \"yes\""));
-        assert!(
-            told.contains("line 1") && told.contains("boolean"),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn doctor_knows_the_same_options() {
-        // serde names all that it knows.
-        let told = sentence(&generic_any("", "NoSuchOption = true"));
-        let (_, known) = told.split_once("expected ").unwrap();
-        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        assert_eq!(known, skiff_node::doctor::cri::SHIM_OPTIONS, "{told}");
-    }
-
-    #[test]
-    fn a_file_is_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("o.toml");
-        std::fs::write(&path, "WasiP3 = true").unwrap();
-        assert!(
-            Options::from_any(Some(&generic_any(path.to_str().unwrap(), "")))
-                .unwrap()
-                .wasi_p3
-        );
-        std::fs::write(&path, "a = 1").unwrap();
-        assert!(
-            sentence(&generic_any(path.to_str().unwrap(), "")).starts_with(path.to_str().unwrap())
-        );
-        let told = sentence(&generic_any("/no/such/file", ""));
-        assert!(told.contains("/no/such/file"), "{told}");
-    }
-
-    #[test]
-    fn systemd_and_strangers_are_refused() {
-        assert!(
-            sentence(&generic_any("", "SystemdCgroup = true")).contains("cgroupDriver: cgroupfs")
-        );
-        let mut runc = RuncMessage::new();
-        runc.binary_name = "crun".into();
-        let mut any = Any {
-            type_url: "type.googleapis.com/containerd.runc.v1.Options".into(),
-            value: runc.write_to_bytes().unwrap(),
-            ..Any::default()
-        };
-        let read = Options::from_any(Some(&any)).unwrap();
-        assert_eq!(read.runc.binary_name, "crun");
-        runc.systemd_cgroup = true;
-        any.value = runc.write_to_bytes().unwrap();
-        assert!(sentence(&any).contains("SystemdCgroup"));
-        any.type_url = "io.example.Options".into();
-        assert!(sentence(&any).contains("io.example.Options"));
-        let damaged = Any {
-            type_url: "runtimeoptions.v1.Options".into(),
-            value: vec![0x12, 200],
-            ..Any::default()
-        };
-        assert!(sentence(&damaged).contains("damaged"));
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use skiff_sandbox::sys::process;
 use tokio::sync::watch;
 
 use crate::exec::Host;
+use crate::memory_cap::Keeper;
 use crate::pause::{Brake, Motion};
 use crate::process::{Process, State};
 use crate::runc::Runc;
@@ -31,6 +32,8 @@ pub struct Task {
     pub backend: Backend,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// The cap on its guest's memory; `None` for what is no guest.
+    pub memory_cap: Option<Keeper>,
     /// Its mount namespace. While this is held the kernel takes the mounts down after the exit is told,
     /// and not on the way to it.
     pub mounts: Mutex<Option<OwnedFd>>,
@@ -69,6 +72,8 @@ pub struct Parts {
     pub backend: Backend,
     /// See [`Task::cgroup`].
     pub cgroup: Cgroup,
+    /// See [`Task::memory_cap`].
+    pub memory_cap: Option<Keeper>,
     /// See [`Task::mounts`].
     pub mounts: Option<OwnedFd>,
     /// See [`Task::own_pids`].
@@ -88,6 +93,7 @@ impl Task {
             first: Arc::new(parts.first),
             backend: parts.backend,
             cgroup: parts.cgroup,
+            memory_cap: parts.memory_cap,
             mounts: Mutex::new(parts.mounts),
             own_pids: parts.own_pids,
             deleting: tokio::sync::Mutex::new(()),

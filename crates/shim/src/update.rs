@@ -7,7 +7,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::spec::{self, Facts, Refusal};
 use ttrpc::Code;
@@ -93,10 +93,17 @@ pub async fn update(task: Arc<Task>, facts: &Facts, resources: &Any) -> Result<(
         let _one = task.limits.lock().unwrap_or_else(PoisonError::into_inner);
         match (&task.backend, settings) {
             (Backend::Runc(runc), _) => runc.update(&task.id, &json).map_err(UpdateError::Runc),
-            (Backend::Host(_), settings) => task
-                .cgroup
-                .update(&settings.unwrap_or_default())
-                .map_err(UpdateError::Cgroup),
+            (Backend::Host(_), settings) => {
+                task.cgroup
+                    .update(&settings.unwrap_or_default())
+                    .map_err(UpdateError::Cgroup)?;
+                // What a limit was set to is what the guest may ask for, nearly.
+                let limit = limits.memory().as_ref().and_then(LinuxMemory::limit);
+                if let (Some(keeper), Some(limit)) = (&task.memory_cap, limit) {
+                    keeper.limit_is(limit);
+                }
+                Ok(())
+            }
         }
     });
     match written.await {

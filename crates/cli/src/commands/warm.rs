@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use skiff_engine::compile::{CompileOptions, Compiler, ModuleBytes, Origin, Settings, Source};
+use skiff_engine::options::CodeOptions;
 use skiff_image::build;
 use skiff_image::view::Digest;
 
@@ -41,7 +42,11 @@ pub(crate) fn run(arguments: &Warm, output: &Output) -> anyhow::Result<Outcome> 
         .build()
         .context("could not start")?;
     let options = CompileOptions {
-        wasi_p3: arguments.wasi_p3,
+        code: CodeOptions {
+            wasi_p3: arguments.wasi_p3,
+            ..CodeOptions::default()
+        },
+        ..CompileOptions::default()
     };
     let mut warmed = Vec::new();
     for text in &arguments.targets {

@@ -1,7 +1,8 @@
 //! Wasm becomes native code for this machine.
 
+use skiff_engine::options::{CodeOptions, OptLevel};
 use skiff_engine::order::CodeKind;
-use wasmtime::{Engine, OptLevel};
+use wasmtime::Engine;
 
 use crate::failure::Failure;
 use crate::input::Input;
@@ -13,11 +14,20 @@ const STACK: usize = 8 << 20;
 ///
 /// # Errors
 /// The module is not valid, or uses a proposal that is switched off.
-pub(crate) fn compile(input: &Input<'_>, threads: u16, wasi_p3: bool) -> Result<Vec<u8>, Failure> {
+pub(crate) fn compile(
+    input: &Input<'_>,
+    threads: u16,
+    level: OptLevel,
+    options: &CodeOptions,
+) -> Result<Vec<u8>, Failure> {
     let mut config =
-        skiff_engine_wasmtime::config(wasi_p3).map_err(|error| Failure::Engine(error.into()))?;
+        skiff_engine_wasmtime::config(options).map_err(|error| Failure::Engine(error.into()))?;
     config
-        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_opt_level(match level {
+            OptLevel::None => wasmtime::OptLevel::None,
+            OptLevel::Speed => wasmtime::OptLevel::Speed,
+            OptLevel::SpeedAndSize => wasmtime::OptLevel::SpeedAndSize,
+        })
         .parallel_compilation(threads > 1);
     if threads > 1 {
         rayon_core::ThreadPoolBuilder::new()
@@ -42,7 +52,8 @@ mod tests {
 
     fn compiled(text: &str) -> Result<Vec<u8>, String> {
         let input = crate::input::parse(text.as_bytes()).map_err(|failure| chain(&failure))?;
-        compile(&input, 1, false).map_err(|failure| chain(&failure))
+        let options = CodeOptions::default();
+        compile(&input, 1, OptLevel::Speed, &options).map_err(|failure| chain(&failure))
     }
 
     #[test]

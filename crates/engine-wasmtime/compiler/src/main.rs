@@ -61,7 +61,7 @@ fn work() -> Result<Report, Failure> {
     let bytes = files::read(&input)?;
     drop(input);
     let module = input::parse(&bytes)?;
-    let code = compile::compile(&module, order.threads, order.wasi_p3)?;
+    let code = compile::compile(&module, order.threads, order.opt_level, &order.code)?;
     files::write(&output, &code)?;
     let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let compiled = Compiled {

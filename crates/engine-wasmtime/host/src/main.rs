@@ -4,8 +4,11 @@
 //! the compiled code, execute the plan, link the guest, report that the container is created, wait for its start,
 //! confine itself, run. There is no compiler in this executable, and one thread.
 
+use std::fs::File;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use skiff_engine::options::GuestOptions;
 use skiff_engine::order::{Guest, HostOrder};
 use skiff_host::sys::signal;
 use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
@@ -16,8 +19,9 @@ use wasmtime::Engine;
 
 use crate::failure::Failure;
 use crate::link::Linked;
-use crate::run::Stdio;
+use crate::run::{Log, Stdio};
 
+mod cap;
 mod failure;
 mod link;
 mod run;
@@ -59,7 +63,7 @@ fn main() -> ExitCode {
         }
     }
     drop(control);
-    container.run(&stdio)
+    container.run(stdio)
 }
 
 /// A container that is created and not started.
@@ -68,6 +72,7 @@ struct Container {
     linked: Linked,
     guest: Guest,
     runtime: Runtime,
+    notes: &'static File,
 }
 
 fn become_container() -> Result<Container, Failure> {
@@ -80,11 +85,9 @@ fn become_container() -> Result<Container, Failure> {
         what: "the handling of signals",
         source,
     })?;
-    std::mem::forget(record);
+    let notes: &'static File = Box::leak(Box::new(File::from(record)));
 
-    let config = skiff_engine_wasmtime::config(guest.options.wasi_p3)
-        .map_err(|error| Failure::Engine(error.into()))?;
-    let engine = Engine::new(&config).map_err(|error| Failure::Engine(error.into()))?;
+    let engine = engine(&guest.options).map_err(|error| Failure::Engine(error.into()))?;
     let code = sys::code::map_verified(&engine, guest.kind, entry.as_fd()).map_err(|error| {
         Failure::Code {
             guest: guest.name.clone(),
@@ -107,7 +110,22 @@ fn become_container() -> Result<Container, Failure> {
         linked,
         guest,
         runtime,
+        notes,
     })
+}
+
+fn engine(options: &GuestOptions) -> wasmtime::Result<Engine> {
+    // Beside the guest's own stack, room for the host's calls on it.
+    const BESIDE: usize = (2 << 20) - (512 << 10);
+    let mut config = skiff_engine_wasmtime::config(&options.code)?;
+    let stack = usize::try_from(options.stack)?;
+    config
+        .max_wasm_stack(stack)
+        .async_stack_size(stack.saturating_add(BESIDE));
+    if !options.backtrace {
+        config.wasm_backtrace_max_frames(None::<NonZeroUsize>);
+    }
+    Engine::new(&config)
 }
 
 /// Waits for the container's start; `false` if it never comes.
@@ -117,15 +135,20 @@ fn started(control: &ChildControl) -> Result<bool, Failure> {
 }
 
 impl Container {
-    fn run(self, stdio: &Stdio) -> ! {
-        if let Err(error) = skiff_host::confine::confine(self.guest.kind) {
-            stdio.complain(&format!(
-                "skiff: {} was not run: {}",
-                self.guest.name,
-                chain(&error)
-            ));
+    fn run(self, stdio: Stdio) -> ! {
+        let log: &'static Log = Box::leak(Box::new(Log {
+            stdio,
+            notes: self.notes,
+        }));
+        let prepared = run::limit_time(&self.guest)
+            .map_err(|error| chain(&error))
+            .and_then(|()| {
+                skiff_host::confine::confine(self.guest.kind).map_err(|error| chain(&error))
+            });
+        if let Err(reason) = prepared {
+            log.last_words(&format!("skiff: {} was not run: {reason}", self.guest.name));
             signal::end(skiff_engine::exit::TRAP);
         }
-        run::run(&self.runtime, &self.engine, self.linked, &self.guest, stdio)
+        run::run(&self.runtime, &self.engine, self.linked, &self.guest, log)
     }
 }

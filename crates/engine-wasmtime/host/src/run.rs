@@ -1,18 +1,21 @@
 //! The guest's life: instantiated, called, and its end as an exit code.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use skiff_engine::exit::TRAP;
+use skiff_engine::notes;
 use skiff_engine::order::Guest;
 use skiff_sandbox::sentence::chain;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Accessor, ResourceTable, Val as ComponentVal};
 use wasmtime::{Engine, Store, Trap, Val, WasmBacktrace};
-use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p3::bindings::CommandPre;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
-use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, State};
+use crate::cap::Cap;
+use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, ModuleState, State};
 use crate::stdio::{Input, Output};
 use skiff_host::resolver::Resolver;
 use skiff_host::sys::signal;
@@ -39,45 +42,105 @@ pub(crate) fn run(
     engine: &Engine,
     linked: Linked,
     guest: &Guest,
-    stdio: &Stdio,
+    log: &'static Log,
 ) -> ! {
+    let cap = Cap::new(guest, log);
     runtime.block_on(async {
         // The process ends while the stores still exist: the kernel takes a guest's memory back faster than
         // destructors could.
-        match (wasi(guest, stdio), linked) {
+        match (wasi(guest, &log.stdio), linked) {
             (Ok(mut wasi), Linked::Module(module)) => {
-                let mut store = Store::new(engine, wasi.build_p1());
-                finish(run_module(&mut store, &module).await, guest, stdio)
+                let state = ModuleState {
+                    wasi: wasi.build_p1(),
+                    cap,
+                };
+                let mut store = Store::new(engine, state);
+                if store.data().cap.is_set() {
+                    store.limiter(|state| &mut state.cap);
+                }
+                let result = run_module(&mut store, &module).await;
+                finish(result, &store.data().cap, guest, log)
             }
             (Ok(mut wasi), Linked::Component(component)) => {
                 let state = State {
                     ctx: wasi.build(),
                     table: ResourceTable::new(),
                     resolver: Arc::new(Resolver::new("/etc")),
+                    cap,
                 };
                 let mut store = Store::new(engine, state);
-                finish(run_component(&mut store, component).await, guest, stdio)
+                if store.data().cap.is_set() {
+                    store.limiter(|state| &mut state.cap);
+                }
+                let result = run_component(&mut store, component).await;
+                finish(result, &store.data().cap, guest, log)
             }
-            (Err(error), _) => finish(Err(error), guest, stdio),
+            (Err(error), _) => finish(Err(error), &cap, guest, log),
         }
     })
 }
 
-fn finish(result: wasmtime::Result<u8>, guest: &Guest, stdio: &Stdio) -> ! {
-    signal::end(
-        result.unwrap_or_else(|error| match error.downcast_ref::<I32Exit>() {
+fn finish(result: wasmtime::Result<u8>, cap: &Cap, guest: &Guest, log: &Log) -> ! {
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => exit_code(*code),
             None => {
-                stdio.complain(&obituary(&guest.name, &error));
-                TRAP
+                let mut words = cap.complaint().unwrap_or_default();
+                if !words.is_empty() {
+                    words.push('\n');
+                }
+                words.push_str(&obituary(&guest.name, &error));
+                log.last_words(&words);
+                signal::end(TRAP)
             }
-        }),
-    )
+        },
+    };
+    exit(code, cap)
+}
+
+/// The end that a guest has chosen. One that was refused memory before may have chosen it for that.
+pub(crate) fn exit(code: u8, cap: &Cap) -> ! {
+    if code != 0 {
+        cap.tell();
+    }
+    signal::end(code)
+}
+
+/// From now on the guest has the time that its handler gives it.
+///
+/// # Errors
+/// None are expected.
+pub(crate) fn limit_time(guest: &Guest) -> io::Result<()> {
+    let Some(limit) = guest.options.time_limit else {
+        return Ok(());
+    };
+    let words = format!(
+        "skiff: {} was ended: it has run for {limit:?}, the longest that the handler's option TimeLimit allows",
+        guest.name
+    );
+    signal::end_after(limit, words)
 }
 
 /// As the kernel makes one of what a process exits with.
 pub(crate) fn exit_code(status: i32) -> u8 {
     u8::try_from(status & 0xff).unwrap_or(u8::MAX)
+}
+
+/// Where the host says what became of the guest.
+pub(crate) struct Log {
+    pub(crate) stdio: Stdio,
+    /// See [`skiff_engine::notes`].
+    pub(crate) notes: &'static File,
+}
+
+impl Log {
+    /// Says why the guest ended, to the container's log, and to the shim for the termination message.
+    pub(crate) fn last_words(&self, words: &str) {
+        self.stdio.complain(words);
+        // There is no room for it: the log has it.
+        drop(notes::leave_words(self.notes, words));
+    }
 }
 
 /// The guest's standard streams.
@@ -125,8 +188,9 @@ fn wasi(guest: &Guest, stdio: &Stdio) -> wasmtime::Result<WasiCtxBuilder> {
     Ok(wasi)
 }
 
-async fn run_module(store: &mut Store<WasiP1Ctx>, module: &LinkedModule) -> wasmtime::Result<u8> {
+async fn run_module(store: &mut Store<ModuleState>, module: &LinkedModule) -> wasmtime::Result<u8> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
+    store.data_mut().cap.instantiated();
     for name in module
         .initialize
         .into_iter()
@@ -149,6 +213,7 @@ async fn run_component(
     let failed = match component.entry {
         Entry::Run(export) => {
             let instance = component.pre.instantiate_async(&mut *store).await?;
+            store.data_mut().cap.instantiated();
             let run = instance
                 .get_export_index(&mut *store, None, &export)
                 .and_then(|run| instance.get_export_index(&mut *store, Some(&run), "run"));
@@ -162,12 +227,14 @@ async fn run_component(
         Entry::RunP3 => {
             let command = CommandPre::new(component.pre)?;
             let command = command.instantiate_async(&mut *store).await?;
+            store.data_mut().cap.instantiated();
             let run =
                 async |accessor: &Accessor<State>| command.wasi_cli_run().call_run(accessor).await;
             store.run_concurrent(run).await??.is_err()
         }
         Entry::Function(name) => {
             let instance = component.pre.instantiate_async(&mut *store).await?;
+            store.data_mut().cap.instantiated();
             let function = instance.get_func(&mut *store, &name);
             let function = function
                 .ok_or_else(|| wasmtime::format_err!("there is no function {name} any more"))?;

@@ -114,7 +114,7 @@ impl Compilation<'_> {
             cgroup: &leftover::path(driver.identity.as_deref(), self.slot.as_ref()),
             input: input.as_fd(),
             output: for_worker.as_fd(),
-            wasi_p3: self.request.options.wasi_p3,
+            options: self.request.options,
         };
         let begin = Instant::now();
         let (end, remains) = worker::run(&job)

@@ -31,6 +31,7 @@ use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
 use skiff_sandbox::programs::Programs;
 use skiff_sandbox::sentence::chain;
 
+use crate::options::{CodeOptions, OptLevel};
 use crate::order::CodeKind;
 
 mod build_id;
@@ -90,14 +91,27 @@ impl std::fmt::Debug for Source<'_> {
 /// Options of a compilation that change the code; part of the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompileOptions {
-    /// WASI 0.3 may be used by the code.
-    pub wasi_p3: bool,
+    /// What the code may use and must hold.
+    pub code: CodeOptions,
+    /// How much work to put into it.
+    pub opt_level: OptLevel,
 }
 
 impl CompileOptions {
-    /// One encoding for each value: a byte of flags. A new option takes a new bit.
-    fn encode(self) -> [u8; 1] {
-        [u8::from(self.wasi_p3)]
+    /// One encoding for each value.
+    fn encode(self) -> [u8; 4] {
+        let CodeOptions {
+            wasi_p3,
+            proposals,
+            lines,
+        } = self.code;
+        let level = match self.opt_level {
+            OptLevel::None => 0,
+            OptLevel::Speed => 1,
+            OptLevel::SpeedAndSize => 2,
+        };
+        let [low, high] = proposals.bits();
+        [u8::from(wasi_p3) | u8::from(lines) << 1, level, low, high]
     }
 }
 

@@ -18,7 +18,7 @@ use skiff_sandbox::sys::mount::{self, attribute};
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::io::unix::AsyncFd;
 
-use super::{BoxError, Settings, blocking, leftover};
+use super::{BoxError, CompileOptions, Settings, blocking, leftover};
 use crate::order::{CompileOrder, Compiled};
 
 /// The user that owns nothing (`nobody`, also the kernel's overflow id).
@@ -45,7 +45,7 @@ pub(super) struct Job<'a> {
     pub(super) cgroup: &'a str,
     pub(super) input: BorrowedFd<'a>,
     pub(super) output: BorrowedFd<'a>,
-    pub(super) wasi_p3: bool,
+    pub(super) options: CompileOptions,
 }
 
 /// How a worker ended.
@@ -180,7 +180,8 @@ impl Worker {
             input: INPUT,
             output: OUTPUT,
             threads: job.settings.threads,
-            wasi_p3: job.wasi_p3,
+            code: job.options.code,
+            opt_level: job.options.opt_level,
         };
         let order = postcard::to_stdvec(&order).map_err(failed("encode the compiler's order"))?;
         let mut slots = vec![root.as_fd(), job.input, job.output];

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 use skiff_engine::compile::{ModuleBuffer, Origin};
+use skiff_engine::options::CodeOptions;
 use skiff_engine::order::CodeKind;
 
 use super::*;
@@ -63,7 +64,13 @@ fn options_are_part_of_the_key() {
     let fixture = Fixture::new();
     let module = text("code");
     fixture.code(&module).unwrap();
-    let options = CompileOptions { wasi_p3: true };
+    let options = CompileOptions {
+        code: CodeOptions {
+            wasi_p3: true,
+            ..CodeOptions::default()
+        },
+        ..CompileOptions::default()
+    };
     let code = run(fixture
         .compiler
         .code_for(Source::File(file(&module)), "x", options))

@@ -7,9 +7,12 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use skiff_engine::exit::{self, EarlyRecord};
+use skiff_engine::notes;
 
 /// Signals whose default is to end the process, SIGKILL excepted. Those from 34 on (real time) are added below.
 const TERMINATING: [i32; 25] = [
@@ -56,6 +59,33 @@ pub fn end_on_all(record: i32) -> io::Result<()> {
         handle(signal)?;
     }
     Ok(())
+}
+
+/// What is said when the time is over. Set once, before the timer is.
+static TIME_IS_OVER: OnceLock<String> = OnceLock::new();
+
+/// Ends the process after `limit` as SIGALRM does, with `words` for the log and the container's notes. The clock is that of
+/// the machine: it goes on while the container is paused.
+///
+/// # Errors
+/// None are expected.
+pub fn end_after(limit: Duration, words: String) -> io::Result<()> {
+    TIME_IS_OVER.get_or_init(|| words);
+    let timer = libc::itimerval {
+        it_interval: libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+        it_value: libc::timeval {
+            tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_usec: libc::suseconds_t::from(limit.subsec_micros()),
+        },
+    };
+    // SAFETY: `timer` is a valid itimerval; the old one is not asked for.
+    match unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Ends the process at once, after the exit record has been written, as the handlers do. Nothing is lost: the host
@@ -144,7 +174,31 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     if of_a_write && unsafe { info.si_pid() } == own_pid() {
         return;
     }
+    // The kernel's own, from the timer; anybody else's is a signal like others.
+    if signal == libc::SIGALRM
+        && info.si_code == libc::SI_KERNEL
+        && let Some(words) = TIME_IS_OVER.get()
+    {
+        say(words);
+    }
     end(exit::from_signal(u8::try_from(signal).unwrap_or(u8::MAX)))
+}
+
+/// Async-signal-safe.
+fn say(words: &str) {
+    // SAFETY: the buffer is readable for its whole length.
+    unsafe { libc::write(2, words.as_ptr().cast(), words.len()) };
+    // SAFETY: a plain newline.
+    unsafe { libc::write(2, b"\n".as_ptr().cast(), 1) };
+    let record = RECORD.load(Ordering::Acquire);
+    let (length, at) = (
+        u16::try_from(words.len()).unwrap_or(0).to_le_bytes(),
+        notes::WORDS,
+    );
+    // SAFETY: the buffer is readable for its whole length.
+    unsafe { libc::pwrite(record, words.as_ptr().cast(), words.len(), at + 2) };
+    // SAFETY: the buffer is readable for its whole length.
+    unsafe { libc::pwrite(record, length.as_ptr().cast(), length.len(), at) };
 }
 
 fn own_pid() -> i32 {

@@ -130,13 +130,19 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 6] = [
+pub const SHIM_OPTIONS: [&str; 12] = [
     "SystemdCgroup",
     "WasiP3",
     "LinuxPrograms",
     "Toolbox",
     "BinaryName",
     "Root",
+    "MemoryCap",
+    "TimeLimit",
+    "StackSize",
+    "OptLevel",
+    "Backtrace",
+    "Proposals",
 ];
 /// Options that containerd itself reads.
 const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];

@@ -10,6 +10,7 @@ use super::guards::Notes;
 use super::{CreateError, early_record};
 use crate::module;
 use crate::options::Options;
+use crate::options::values::MemoryCap;
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::runc::{self, Runc};
@@ -63,7 +64,7 @@ pub(super) async fn make(
     let notes = Notes::write(pod, request, &bundle, cgroup, Some(&runc))?;
     // There is no host that would write to it: what an earlier container left is taken away, and room is kept for the
     // end of this one.
-    drop(early_record(&bundle)?);
+    drop(early_record(&bundle, MemoryCap::Off, spec)?);
     let created = runc::create(
         pod,
         runc::Wanted {
@@ -94,6 +95,7 @@ pub(super) async fn make(
         first: Process::first(places, request.terminal, body, None),
         backend: Backend::Runc(Box::new(runc)),
         cgroup,
+        memory_cap: None,
         mounts: None,
         own_pids: runc::own_pids(spec),
     }))

@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use rustix::fs::{Mode, OFlags};
-use skiff_engine::order::{Guest, GuestOptions, HostOrder};
+use skiff_engine::options::GuestOptions;
+use skiff_engine::order::{Guest, HostOrder};
 use skiff_sandbox::launch::{LaunchError, Launched, NewNamespaces};
 use skiff_sandbox::plan::Plan;
 use skiff_sandbox::spec::{Joiner, Role, joiner};
@@ -128,8 +129,11 @@ impl Joining<'_> {
                 env: self.wanted.env().clone().unwrap_or_default(),
                 working_directory: self.wanted.cwd().display().to_string(),
                 exit_record: append(&mut slots, nowhere.as_fd())?,
+                // The cap and the time are the container's own guest's.
                 options: GuestOptions {
-                    wasi_p3: host.options.wasi_p3,
+                    memory_cap: None,
+                    time_limit: None,
+                    ..host.options.guest()
                 },
             },
         };

@@ -70,7 +70,7 @@ pub(super) async fn find(
         // `_start` is the name of what is called anyway.
         let function = function.filter(|function| *function != "_start");
         let function = function.map(str::to_owned);
-        compiled(pod, source, name, function, host.options.wasi_p3)
+        compiled(pod, source, name, function, host.options.compile())
             .await
             .map(Found::Module)
             .map_err(ExecError::Made)

@@ -165,7 +165,7 @@ pub(super) fn link(
     let mut linker: Linker<State> = Linker::new(engine);
     let mut added: Vec<&str> = Vec::new();
     for (name, import) in component.component_type().imports(engine) {
-        match provider(name, guest.options.wasi_p3) {
+        match provider(name, guest.options.code.wasi_p3) {
             Some((key, add)) if !added.contains(key) => {
                 add(&mut linker).map_err(|error| link_error(guest, error))?;
                 added.push(key);
@@ -178,7 +178,7 @@ pub(super) fn link(
                         &guest.name,
                         name,
                         &item,
-                        guest.options.wasi_p3,
+                        guest.options.code.wasi_p3,
                     ));
                 }
             }
@@ -256,7 +256,7 @@ fn default_entry(
                 return Ok(Entry::Run(name.to_owned()));
             }
             Some(("wasi:cli/run", version))
-                if version.starts_with("0.3.") && guest.options.wasi_p3 =>
+                if version.starts_with("0.3.") && guest.options.code.wasi_p3 =>
             {
                 return Ok(Entry::RunP3);
             }

@@ -1,12 +1,11 @@
 //! Core modules: WASI p1.
 
 use skiff_engine::order::Guest;
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime::{Caller, Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
+use wasmtime_wasi::p1;
 
-use super::{LinkError, exported, imports, link_error};
-use crate::run::exit_code;
-use skiff_host::sys::signal;
+use super::{LinkError, ModuleState, exported, imports, link_error};
+use crate::run::{exit, exit_code};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const START: &str = "_start";
@@ -15,7 +14,7 @@ const INITIALIZE: &str = "_initialize";
 /// A core module that lacks nothing.
 pub(crate) struct LinkedModule {
     /// To be instantiated.
-    pub(crate) pre: InstancePre<WasiP1Ctx>,
+    pub(crate) pre: InstancePre<ModuleState>,
     /// The exported function to call.
     pub(crate) function: String,
     /// The exported function to call before: a library ("reactor") sets itself up in it.
@@ -29,7 +28,7 @@ pub(super) fn link(
 ) -> Result<LinkedModule, LinkError> {
     let function = guest.function.clone().unwrap_or_else(|| START.to_owned());
     check_function(module, guest, &function)?;
-    let mut linker: Linker<WasiP1Ctx> = Linker::new(engine);
+    let mut linker: Linker<ModuleState> = Linker::new(engine);
     // Many a module imports nothing from WASI, and its 46 functions cost a tenth of a millisecond.
     if module.imports().any(|import| import.module() == WASI) {
         add_wasi(&mut linker).map_err(|error| link_error(guest, error))?;
@@ -40,7 +39,7 @@ pub(super) fn link(
                 &guest.name,
                 unknown.module(),
                 unknown.name(),
-                guest.options.wasi_p3,
+                guest.options.code.wasi_p3,
             ),
             Err(error) => link_error(guest, error),
         }
@@ -54,14 +53,18 @@ pub(super) fn link(
     })
 }
 
-fn add_wasi(linker: &mut Linker<WasiP1Ctx>) -> wasmtime::Result<()> {
-    p1::add_to_linker_async(linker, |ctx| ctx)?;
+fn add_wasi(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
+    p1::add_to_linker_async(linker, |state| &mut state.wasi)?;
     // wasmtime's own unwinds the guest and describes where it was, which nobody reads, and makes a trap of every
     // code from 126 on. For a container they are codes like any other.
     linker.allow_shadowing(true);
-    linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> {
-        signal::end(exit_code(code))
-    })?;
+    linker.func_wrap(
+        WASI,
+        "proc_exit",
+        |caller: Caller<'_, ModuleState>, code: i32| -> wasmtime::Result<()> {
+            exit(exit_code(code), &caller.data().cap)
+        },
+    )?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use skiff_engine::order::Guest;
 use wasmtime::Engine;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::cap::Cap;
 use crate::sys::code::Code;
 use skiff_host::resolver::Resolver;
 
@@ -73,11 +75,18 @@ pub(crate) enum Linked {
     Component(LinkedComponent),
 }
 
+/// What a core module's calls work on.
+pub(crate) struct ModuleState {
+    pub(crate) wasi: WasiP1Ctx,
+    pub(crate) cap: Cap,
+}
+
 /// What a component's calls work on.
 pub(crate) struct State {
     pub(crate) ctx: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) cap: Cap,
 }
 
 impl WasiView for State {

@@ -1,5 +1,7 @@
 //! What does not become a container, and with which sentence.
 
+use skiff_engine::options::CodeOptions;
+
 use crate::harness::{Container, compile};
 
 #[track_caller]
@@ -98,7 +100,7 @@ fn names_of_a_guest_are_made_for_a_log() {
 #[test]
 fn the_worker_is_done_with_a_long_line() {
     let started = std::time::Instant::now();
-    let sentence = compile("(".repeat(2_000_000).as_bytes(), false).unwrap_err();
+    let sentence = compile("(".repeat(2_000_000).as_bytes(), CodeOptions::default()).unwrap_err();
     assert!(started.elapsed() < std::time::Duration::from_secs(20));
     assert!(
         sentence.starts_with("this is not valid WebAssembly text: "),
@@ -118,7 +120,7 @@ fn the_worker_refuses_what_is_no_module() {
         (b"\x00asm\x01\x00\x00\x00\x07", "offset"),
     ];
     for (bytes, expected) in cases {
-        let sentence = compile(bytes, false).unwrap_err();
+        let sentence = compile(bytes, CodeOptions::default()).unwrap_err();
         assert!(sentence.contains(expected), "{bytes:?}: {sentence}");
     }
 }
@@ -126,7 +128,11 @@ fn the_worker_refuses_what_is_no_module() {
 #[test]
 fn code_of_another_configuration_is_not_loaded() {
     // Compiled without the option, run with it.
-    let (code, kind) = compile(b"(module (func (export \"_start\")))", false).unwrap();
+    let (code, kind) = compile(
+        b"(module (func (export \"_start\")))",
+        CodeOptions::default(),
+    )
+    .unwrap();
     let sentence = refusal(Container::new("").compiled(code, kind).wasi_p3());
     assert!(
         sentence.starts_with("could not load the compiled code of /app.wasm"),
@@ -136,7 +142,7 @@ fn code_of_another_configuration_is_not_loaded() {
 
 #[test]
 fn bytes_that_are_no_code_are_not_loaded() {
-    let (_, kind) = compile(b"(module)", false).unwrap();
+    let (_, kind) = compile(b"(module)", CodeOptions::default()).unwrap();
     let file = std::fs::File::open("/bin/sh").unwrap();
     let sentence = refusal(Container::new("").compiled(file.into(), kind));
     assert!(

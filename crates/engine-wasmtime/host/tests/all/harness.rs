@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use skiff_engine::exit::EarlyRecord;
-use skiff_engine::order::{CodeKind, CompileOrder, Compiled, Guest, GuestOptions, HostOrder};
+use skiff_engine::exit::{EARLY_RECORD_BYTES, EarlyRecord};
+use skiff_engine::options::{CodeOptions, GuestOptions, OptLevel};
+use skiff_engine::order::{CodeKind, CompileOrder, Compiled, Guest, HostOrder};
 use skiff_sandbox::control::Report;
 use skiff_sandbox::launch::{Launch, Launched, launch};
 use skiff_sandbox::plan::{
@@ -81,7 +82,7 @@ fn read_only(file: &OwnedFd) -> OwnedFd {
 }
 
 /// What the worker makes of a module.
-pub(crate) fn compile(module: &[u8], wasi_p3: bool) -> Result<(OwnedFd, CodeKind), String> {
+pub(crate) fn compile(module: &[u8], options: CodeOptions) -> Result<(OwnedFd, CodeKind), String> {
     let (input, output) = (memory_file(module), memory_file(b""));
     let order = CompileOrder {
         plan: Plan {
@@ -92,7 +93,8 @@ pub(crate) fn compile(module: &[u8], wasi_p3: bool) -> Result<(OwnedFd, CodeKind
         input: Slot(0),
         output: Slot(1),
         threads: 1,
-        wasi_p3,
+        code: options,
+        opt_level: OptLevel::default(),
     };
     let null = File::options()
         .read(true)
@@ -224,7 +226,7 @@ impl Container {
     }
 
     pub(crate) fn wasi_p3(mut self) -> Self {
-        self.guest.options.wasi_p3 = true;
+        self.guest.options.code.wasi_p3 = true;
         self
     }
 
@@ -271,7 +273,7 @@ impl Container {
     pub(crate) fn create(mut self) -> Result<Created, String> {
         let (code, kind) = match self.compiled.take() {
             Some(compiled) => compiled,
-            None => compile(&self.module, self.guest.options.wasi_p3)?,
+            None => compile(&self.module, self.guest.options.code)?,
         };
         self.guest.kind = kind;
         let record = tempfile::tempfile().unwrap();
@@ -423,7 +425,7 @@ impl Created {
             status,
             stdout: self.stdout.join().unwrap(),
             stderr: self.stderr.join().unwrap(),
-            record: EarlyRecord::decode(&record[..length]),
+            record: EarlyRecord::decode(&record[..length.min(EARLY_RECORD_BYTES)]),
         };
         assert!(ended, "the guest did not end: {outcome:?}");
         outcome

@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use skiff_engine::options::CodeOptions;
+
 use crate::harness::{Container, compile};
 
 #[test]
 fn a_start_is_short() {
-    let (code, kind) = compile(br#"(module (func (export "_start")))"#, false).unwrap();
+    let (code, kind) = compile(
+        br#"(module (func (export "_start")))"#,
+        CodeOptions::default(),
+    )
+    .unwrap();
     let mut created = Vec::new();
     let mut ended = Vec::new();
     for _ in 0..50 {
@@ -40,7 +46,7 @@ fn memory(pid: u32, field: &str) -> u64 {
 
 #[test]
 fn a_sleeping_guest_takes_little_memory() {
-    let (code, kind) = compile(crate::signals::SLEEP.as_bytes(), false).unwrap();
+    let (code, kind) = compile(crate::signals::SLEEP.as_bytes(), CodeOptions::default()).unwrap();
     let containers: Vec<_> = (0..10)
         .map(|_| {
             Container::new("")
