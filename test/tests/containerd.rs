@@ -26,6 +26,8 @@ mod life;
 mod limits;
 #[path = "containerd/linux.rs"]
 mod linux;
+#[path = "containerd/options.rs"]
+mod options;
 #[path = "containerd/reach.rs"]
 mod reach;
 #[path = "containerd/reference.rs"]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         linux::CASES,
         terminal::CASES,
         limits::CASES,
+        options::CASES,
         reach::CASES,
         bad_module::CASES,
         bad_image::CASES,

@@ -10,12 +10,14 @@ use crate::tools;
 /// The image that CRI makes a pod's sandbox of; imported by the test, never pulled.
 pub const PAUSE_IMAGE: &str = "skiff.test/pause:1";
 
-/// Handlers of CRI, by the name that a RuntimeClass gives, and their runtime types.
-const HANDLERS: [(&str, &str); 4] = [
-    ("skiff", SKIFF),
-    ("wasmtime", WASMTIME),
-    ("runwasi", RUNWASI),
-    ("runc", RUNC),
+/// Handlers of CRI, by the name that a RuntimeClass gives, their runtime types and options.
+const HANDLERS: [(&str, &str, &str); 6] = [
+    ("skiff", SKIFF, ""),
+    ("wasmtime", WASMTIME, ""),
+    ("wasmtime-uncapped", WASMTIME, "MemoryCap = \"off\""),
+    ("wasmtime-half", WASMTIME, "MemoryCap = \"50%\""),
+    ("runwasi", RUNWASI, ""),
+    ("runc", RUNC, ""),
 ];
 
 /// Writes it in the form that this version reads.
@@ -79,13 +81,18 @@ netns_mounts_under_state_dir = true
             ));
         }
     }
-    for (handler, kind) in HANDLERS {
+    for (handler, kind, options) in HANDLERS {
         text.push_str(&format!(
             "\n[plugins.'{runtime}'.containerd.runtimes.{handler}]\nruntime_type = \"{kind}\"\n"
         ));
         // What both image layouts and both shims' options need beyond that is documented in runtimeclass/.
         // A star of containerd's patterns stands for no slash.
         text.push_str("pod_annotations = [\"*\", \"*/*\"]\n");
+        if !options.is_empty() {
+            text.push_str(&format!(
+                "[plugins.'{runtime}'.containerd.runtimes.{handler}.options]\n{options}\n"
+            ));
+        }
     }
     Ok(text)
 }

@@ -94,12 +94,12 @@ const GREEDY: &str = r#"(module (memory (export "memory") 1)
 
 fn out_of_memory_2_4() -> Result<()> {
     let greedy = Image::layer("greedy", &guest::text(GREEDY)?);
-    out_of_memory(Version::V2_4, "wasmtime", &greedy, &[])
+    out_of_memory(Version::V2_4, "wasmtime-uncapped", &greedy, &[])
 }
 
 fn out_of_memory_1_7() -> Result<()> {
     let greedy = Image::layer("greedy", &guest::text(GREEDY)?);
-    out_of_memory(Version::V1_7, "wasmtime", &greedy, &[])
+    out_of_memory(Version::V1_7, "wasmtime-uncapped", &greedy, &[])
 }
 
 fn out_of_memory_of_runc() -> Result<()> {
