@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
-BINARIES := containerd-shim-skiff-v1 skiff skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
+BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
 TOOLBOX := skiff-toolbox.wasm
 
 .PHONY: help
@@ -28,7 +28,7 @@ test: ## Install what is missing and run every suite that fits this machine
 build: ## Build all binaries (release) into target/stage/bin
 	@test/node/install.sh build
 	@# Three calls on purpose: in one, cargo would unite wasmtime's features and put the compiler into the host.
-	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-init -p skiff-pause
+	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-node -p skiff-init -p skiff-pause
 	cargo build --release --locked --target $(TARGET) -p skiff-host-wasmtime
 	cargo build --release --locked --target $(TARGET) -p skiff-compile-wasmtime
 	@# A workspace of its own: a guest.
@@ -70,6 +70,10 @@ test-unit: ## Unit and root tests of every crate
 .PHONY: test-node
 test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd
+
+.PHONY: test-install
+test-install: install-tools build ## The installer on trees of nodes and on containerds of its own
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh install
 
 .PHONY: test-compat
 test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)

@@ -19,10 +19,9 @@ while IFS= read -r file; do
         *) fail "$file has unsafe code, and is not a sys module" ;;
     esac
 done < <(git ls-files '*.rs' | grep -v '^bench/peers/\|^compat/\|^examples/' | xargs grep -lE '^[^/]*\bunsafe (fn|impl|extern|\{)|^[^/]*\bunsafe \{' 2>/dev/null)
-# Shell scripts name no absolute path of one machine.
-if git grep -lE '/home/[a-z]' -- . ':!test/repository.sh' >/dev/null; then
-    fail "a path of one machine is named: $(git grep -lE '/home/[a-z]' -- . ':!test/repository.sh' | tr '\n' ' ')"
-fi
+# Nothing names an absolute path of one machine. /home/kubernetes is a folder of every GKE node.
+homes=$(git grep -E '/home/[a-z]' -- . ':!test/repository.sh' | grep -v '/home/kubernetes/' | cut -d: -f1 | sort -u)
+[ -z "$homes" ] || fail "a path of one machine is named: $(echo "$homes" | tr '\n' ' ')"
 if cargo tree --locked -p skiff-shim -e normal --prefix none | grep -qE '^(wasmtime|cranelift|wasmparser)'; then
     fail "the shim links an engine"
 fi

@@ -6,6 +6,7 @@
 #   test/run.sh cycles [WORD…]       1,000 containers in a row, then a look at what they left
 #   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
 #   test/run.sh list                 the names of all tests
+#   test/run.sh install [WORD…]      the installer, on trees of files that stand for nodes and on containerds of its own
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
@@ -25,12 +26,18 @@ export PATH=$PATH:$HOME/.cargo/bin
 cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir test/guest/target --release \
   --target wasm32-wasip1 --target wasm32-wasip2
 cargo build --quiet --locked -p skiff-test --tests
+# A debug build on purpose: it has the places at which the tests kill it.
+build_node() {
+  cargo build --quiet --locked -p skiff-node
+  export SKIFF_NODE=${CARGO_TARGET_DIR:-$PWD/target}/x86_64-unknown-linux-gnu/debug/skiff-node
+}
 
 run() { cargo test --quiet --locked -p skiff-test --test containerd -- "$@"; }
 case $suite in
   containerd) run "$@" ;;
   cycles) run "${@:-cycles}" ;;
   crash) run "${@:-crash}" ;;
+  install) build_node && cargo test --quiet --locked -p skiff-test --test install -- "$@" ;;
   compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
   critest)
     test/node/packages.sh busybox nginx
@@ -43,5 +50,5 @@ case $suite in
     cargo test --quiet --locked -p skiff-test --test client_suite -- "$@"
     ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, compat, critest, client-suite, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, compat, critest, client-suite, list" >&2; exit 1 ;;
 esac

@@ -10,7 +10,7 @@ pub mod cri;
 pub mod kernel;
 pub mod mounts;
 pub mod privileges;
-mod probe;
+pub(crate) mod probe;
 pub mod shims;
 #[expect(
     unsafe_code,
@@ -48,7 +48,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(id: impl Into<String>, finding: impl Into<String>) -> Self {
+    pub(crate) fn ok(id: impl Into<String>, finding: impl Into<String>) -> Self {
         Self {
             id: id.into(),
             status: Status::Ok,
@@ -57,7 +57,11 @@ impl Finding {
         }
     }
 
-    fn warn(id: impl Into<String>, finding: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(crate) fn warn(
+        id: impl Into<String>,
+        finding: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
         Self {
             id: id.into(),
             status: Status::Warn,
@@ -66,7 +70,11 @@ impl Finding {
         }
     }
 
-    fn fail(id: impl Into<String>, finding: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(crate) fn fail(
+        id: impl Into<String>,
+        finding: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
         Self {
             id: id.into(),
             status: Status::Fail,
@@ -148,7 +156,7 @@ fn without_privileges(mut findings: Vec<Finding>) -> Vec<Finding> {
 const RUN_AS_ROOT: &str = "run doctor as root on the node itself, outside of any container";
 
 /// An error and its causes as one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |sentence, cause| {
         format!("{sentence}: {cause}")

@@ -86,7 +86,7 @@ pub fn gather(address: &Path) -> Facts {
 
 /// Begins an HTTP/2 connection, as every gRPC client does (RFC 9113, 3.4), waits for the server's SETTINGS
 /// frame, and returns the id of the process that listens.
-fn listener(address: &Path) -> Result<i32, SocketError> {
+pub(crate) fn listener(address: &Path) -> Result<i32, SocketError> {
     const PREFACE_AND_EMPTY_SETTINGS: &[u8] =
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const SETTINGS: u8 = 4;
@@ -136,7 +136,7 @@ fn look_at(pid: i32) -> Process {
 }
 
 /// The strings of a file of procfs that ends each with a zero byte.
-fn strings(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn strings(bytes: &[u8]) -> Vec<String> {
     bytes
         .split(|byte| *byte == 0)
         .filter(|part| !part.is_empty())
@@ -153,12 +153,12 @@ fn variables(environ: &[u8]) -> BTreeMap<String, String> {
 }
 
 /// procfs appends this to the path of an executable whose file was replaced.
-fn not_deleted(path: &Path) -> PathBuf {
+pub(crate) fn not_deleted(path: &Path) -> PathBuf {
     let text = path.to_string_lossy();
     PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(&text))
 }
 
-fn config_argument(arguments: &[String]) -> Option<PathBuf> {
+pub(crate) fn config_argument(arguments: &[String]) -> Option<PathBuf> {
     let mut arguments = arguments.iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.trim_start_matches('-').split_once('=') {
@@ -333,6 +333,12 @@ fn version(process: &Process) -> Finding {
             "check by hand that it is 1.7.33 or later",
         );
     };
+    judge_version(version)
+}
+
+/// Whether this release can do what Skiff needs, and is without known holes.
+pub(crate) fn judge_version(version: Version) -> Finding {
+    let id = "containerd.version";
     if version < UNPACKS_WASM {
         return Finding::fail(
             id,

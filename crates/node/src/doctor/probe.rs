@@ -15,7 +15,7 @@ const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// Why a program gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProbeError {
+pub(crate) enum ProbeError {
     #[error("could not be started")]
     Start(#[source] io::Error),
     #[error("did not answer within {} s", .0.as_secs())]
@@ -36,14 +36,20 @@ pub(super) fn answer_of(
     arguments: &[&str],
     limit: Duration,
 ) -> Result<String, ProbeError> {
+    answer(
+        Command::new(program).args(arguments).current_dir("/"),
+        limit,
+    )
+}
+
+/// Runs a command that is ready, as [`answer_of`] does.
+pub(crate) fn answer(command: &mut Command, limit: Duration) -> Result<String, ProbeError> {
     let output = memory_file().map_err(ProbeError::Start)?;
     let complaints = memory_file().map_err(ProbeError::Start)?;
-    let mut child = Command::new(program)
-        .args(arguments)
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(output.try_clone().map_err(ProbeError::Start)?)
         .stderr(complaints.try_clone().map_err(ProbeError::Start)?)
-        .current_dir("/")
         .spawn()
         .map_err(ProbeError::Start)?;
     if !ends_within(&child, limit).map_err(ProbeError::Read)? {

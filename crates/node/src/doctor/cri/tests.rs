@@ -84,7 +84,7 @@ fn judgements() {
     type Row<'a> = (&'a str, bool, &'a [(&'a str, Status)]);
     let odd_option = VERSION_3.replace(
         "SystemdCgroup = true",
-        "SystemdCgroup = true\nBinaryName = 'x'",
+        "SystemdCgroup = true\nNoSuchOption = 'x'",
     );
     let table: [Row<'_>; 8] = [
         (
