@@ -1,7 +1,7 @@
 //! The launch of a process by the shim: clone3 into new namespaces, then exec of another executable.
 //!
-//! The child finds its standard streams on 0-2, a control socket on 3, its order on 4 (a sealed memfd) and
-//! the descriptors that the order speaks of from 5 on ([`crate::plan::Slot`]). It has no others.
+//! The child finds its standard streams on 0-2, a control socket on 3, its order on 4 (a sealed memfd), the
+//! folder of its libraries on 5 if it brings its own, and the descriptors that the order speaks of from 6 on ([`crate::plan::Slot`]). It has no others.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::control::Control;
 pub use crate::plan::NewNamespaces;
-use crate::plan::{CONTROL_FD, FIRST_SLOT_FD, Namespace, ORDER_FD, Rlimit};
+use crate::plan::{CONTROL_FD, FIRST_SLOT_FD, LIBRARIES_FD, Namespace, ORDER_FD, Rlimit};
 use crate::sys::clone::{self, CloneError, Program, Stage, spawn};
 use crate::sys::{memory, process};
 
@@ -21,6 +21,8 @@ use crate::sys::{memory, process};
 pub struct Launch<'a> {
     /// The executable, of [`crate::programs::Programs`].
     pub program: BorrowedFd<'a>,
+    /// The folder of its libraries, if it brings its own; see [`LIBRARIES_FD`].
+    pub libraries: Option<BorrowedFd<'a>>,
     /// `argv`.
     pub argv: &'a [&'a CStr],
     /// `KEY=value`; nothing is inherited.
@@ -161,13 +163,20 @@ fn start(
     let order = memory::memfd_sealed("skiff-order", launch.order).map_err(prepare("the order"))?;
 
     let [stdin, stdout, stderr] = launch.stdio;
-    let mut wanted = vec![stdin, stdout, stderr, theirs.as_fd(), order.as_fd()];
+    let mut wanted = vec![
+        Some(stdin),
+        Some(stdout),
+        Some(stderr),
+        Some(theirs.as_fd()),
+        Some(order.as_fd()),
+        launch.libraries,
+    ];
     debug_assert_eq!(
-        (CONTROL_FD, ORDER_FD, FIRST_SLOT_FD),
-        (3, 4, 5),
+        (CONTROL_FD, ORDER_FD, LIBRARIES_FD, FIRST_SLOT_FD),
+        (3, 4, 5, 6),
         "the vector above has this order"
     );
-    wanted.extend_from_slice(launch.slots);
+    wanted.extend(launch.slots.iter().copied().map(Some));
     let above = Above::new(&wanted, launch.program).map_err(prepare("the descriptors"))?;
     let descriptors = above.descriptors(&wanted);
 
@@ -256,7 +265,8 @@ pub struct Command<'a> {
 /// See [`LaunchError`].
 pub fn run(command: &Command<'_>) -> Result<(u32, OwnedFd), LaunchError> {
     let [stdin, ..] = command.stdio;
-    let above = Above::new(&command.stdio, stdin).map_err(|source| LaunchError::Prepare {
+    let stdio = command.stdio.map(Some);
+    let above = Above::new(&stdio, stdin).map_err(|source| LaunchError::Prepare {
         what: "the descriptors",
         source,
     })?;
@@ -266,7 +276,7 @@ pub fn run(command: &Command<'_>) -> Result<(u32, OwnedFd), LaunchError> {
         dies_with_thread: true,
         args: command.argv,
         environment: command.environment,
-        descriptors: &above.descriptors(&command.stdio),
+        descriptors: &above.descriptors(&stdio),
         namespaces: 0,
         cgroup: None,
         terminal: false,
@@ -333,7 +343,7 @@ struct Above {
 }
 
 impl Above {
-    fn new(wanted: &[BorrowedFd<'_>], program: BorrowedFd<'_>) -> io::Result<Self> {
+    fn new(wanted: &[Option<BorrowedFd<'_>>], program: BorrowedFd<'_>) -> io::Result<Self> {
         let count = i32::try_from(wanted.len())
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let copy = |fd: BorrowedFd<'_>| -> io::Result<Option<OwnedFd>> {
@@ -345,7 +355,7 @@ impl Above {
         };
         let copies = wanted
             .iter()
-            .map(|fd| copy(*fd))
+            .map(|fd| fd.map_or(Ok(None), copy))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             copies,
@@ -353,11 +363,11 @@ impl Above {
         })
     }
 
-    fn descriptors<'a>(&'a self, wanted: &[BorrowedFd<'a>]) -> Vec<BorrowedFd<'a>> {
+    fn descriptors<'a>(&'a self, wanted: &[Option<BorrowedFd<'a>>]) -> Vec<Option<BorrowedFd<'a>>> {
         self.copies
             .iter()
             .zip(wanted)
-            .map(|(copy, fd)| copy.as_ref().map_or(*fd, AsFd::as_fd))
+            .map(|(copy, fd)| copy.as_ref().map(AsFd::as_fd).or(*fd))
             .collect()
     }
 

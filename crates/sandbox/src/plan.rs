@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 pub const CONTROL_FD: i32 = 3;
 /// The sealed memfd with the process's order: postcard of a type that begins with or contains a [`Plan`].
 pub const ORDER_FD: i32 = 4;
+/// The folder with the libraries of an executable that brings its own, loader and C library included: such an
+/// executable names them as `/proc/self/fd/5/…`. Others have no such descriptor.
+pub const LIBRARIES_FD: i32 = 5;
 /// The first descriptor that a [`Slot`] can name.
-pub const FIRST_SLOT_FD: i32 = 5;
+pub const FIRST_SLOT_FD: i32 = 6;
 
 /// An inherited file descriptor of the launched process: number `FIRST_SLOT_FD + index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -113,6 +113,7 @@ fn launcher(init: &Path, order: &Path, root: &Path) -> ExitCode {
         let order = std::fs::read(order)?;
         let launched = launch(&Launch {
             program: program.as_fd(),
+            libraries: None,
             argv: &[c"skiff-init"],
             environment: &[],
             new: NewNamespaces::NONE,

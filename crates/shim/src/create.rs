@@ -290,11 +290,10 @@ async fn make(
         }
         _ => Content::Pause,
     };
-    let name = match role {
-        Role::Guest => format!("skiff-host-{}", pod.engine),
-        Role::Pause | Role::Program => "skiff-init".to_owned(),
+    let (name, program) = match role {
+        Role::Guest => launching::open_host(pod)?,
+        Role::Pause | Role::Program => launching::open_init(pod)?,
     };
-    let program = open_program(pod, &name)?;
 
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
     let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
@@ -373,7 +372,7 @@ async fn make(
         name: &name,
         inside: inside.as_ref(),
         id: &request.id,
-        program: program.as_fd(),
+        program: &program,
         new: blueprint.new,
         pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
         cgroup: Some(&cgroup.cgroup),

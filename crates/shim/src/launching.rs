@@ -11,6 +11,7 @@ use skiff_sandbox::cgroup::Cgroup;
 use skiff_sandbox::control::{ControlError, Report};
 use skiff_sandbox::launch::{Inside, Launch, Launched, launch, launch_at_terminal, launch_inside};
 use skiff_sandbox::plan::{NewNamespaces, Slot};
+use skiff_sandbox::programs::Executable;
 use skiff_sandbox::sentence::readable;
 use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::time::timeout;
@@ -33,6 +34,28 @@ pub(crate) fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError
     })
 }
 
+/// The host of the pod's engine, and its name.
+pub(crate) fn open_host(pod: &Pod) -> Result<(String, Executable), CreateError> {
+    let name = format!("skiff-host-{}", pod.engine);
+    let programs = pod.programs()?;
+    let program = programs.of_engine("host", &pod.engine);
+    let program = program.map_err(|source| CreateError::Program {
+        path: programs.path().join(&name),
+        source,
+    })?;
+    Ok((name, program))
+}
+
+/// The program that becomes a container without a guest, and its name.
+pub(crate) fn open_init(pod: &Pod) -> Result<(String, Executable), CreateError> {
+    let name = "skiff-init";
+    let program = Executable {
+        file: open_program(pod, name)?,
+        libraries: None,
+    };
+    Ok((name.to_owned(), program))
+}
+
 /// Puts a descriptor into the next slot.
 pub(crate) fn append<'a>(
     slots: &mut Vec<BorrowedFd<'a>>,
@@ -51,7 +74,7 @@ pub(crate) struct Start<'a> {
     /// and behind it the container's id.
     pub(crate) id: &'a str,
     /// One of our executables.
-    pub(crate) program: BorrowedFd<'a>,
+    pub(crate) program: &'a Executable,
     /// Namespaces that the launch makes.
     pub(crate) new: NewNamespaces,
     /// A user namespace to launch into.
@@ -86,7 +109,8 @@ pub(crate) fn start_process(start: &Start<'_>) -> Result<ProcessGuard, CreateErr
     let unified = start.cgroup.map(Cgroup::unified).transpose();
     let unified = unified.map_err(CreateError::Cgroup)?.flatten();
     let what = Launch {
-        program: start.program,
+        program: start.program.file.as_fd(),
+        libraries: start.program.libraries.as_ref().map(AsFd::as_fd),
         argv: &argv,
         environment: &[],
         new: start.new,

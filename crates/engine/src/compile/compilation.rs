@@ -110,7 +110,7 @@ impl Compilation<'_> {
             .map_err(|error| self.request.failed("open it", error))?;
         let job = Job {
             settings: &driver.settings,
-            program: driver.program.as_fd(),
+            program: &driver.program,
             cgroup: &leftover::path(driver.identity.as_deref(), self.slot.as_ref()),
             input: input.as_fd(),
             output: for_worker.as_fd(),

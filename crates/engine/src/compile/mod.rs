@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use skiff_cache::{Cache, Entry, Key, KeyParts, Kind};
-use skiff_sandbox::programs::Programs;
+use skiff_sandbox::programs::{Executable, Programs};
 use skiff_sandbox::sentence::chain;
 
 use crate::options::{CodeOptions, OptLevel};
@@ -157,7 +157,7 @@ pub struct Compiler(Arc<Driver>);
 #[derive(Debug)]
 struct Driver {
     settings: Settings,
-    program: OwnedFd,
+    program: Executable,
     build: Vec<u8>,
     processor: String,
     /// The cache, or why there is none.
@@ -225,10 +225,10 @@ impl Compiler {
     pub fn with_worker_of(programs: &Programs, settings: Settings) -> Result<Self, CompileError> {
         let name = format!("skiff-compile-{}", settings.engine);
         let path = programs.path().join(&name);
-        let open = || -> io::Result<(OwnedFd, Vec<u8>)> {
-            let program = File::from(programs.open(&name)?);
-            let build = build_id::of(&program)?;
-            Ok((program.into(), build))
+        let open = || -> io::Result<(Executable, Vec<u8>)> {
+            let program = programs.of_engine("compile", &settings.engine)?;
+            let build = build_id::of(&File::from(program.file.try_clone()?))?;
+            Ok((program, build))
         };
         let (program, build) =
             open().map_err(|source| CompileError::NoCompiler { path, source })?;

@@ -4,11 +4,16 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Engines whose compilers have no way to write into a descriptor.
+const WRITE_PATHS: &[&str] = &["wasmedge"];
+
 /// How workers are run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The engine's name, `wasmtime`.
     pub engine: String,
+    /// The engine's compiler can write its output to a path only, and gets a private file system to do so.
+    pub writes_paths: bool,
     /// The folder with `skiff-compile-<engine>`.
     pub programs: PathBuf,
     /// The cache.
@@ -46,6 +51,7 @@ impl Settings {
         let threads = processors.min(8);
         Ok(Self {
             engine: engine.to_owned(),
+            writes_paths: WRITE_PATHS.contains(&engine),
             programs,
             cache: skiff_cache::Settings::from_environment(),
             threads,

@@ -13,6 +13,7 @@ use skiff_sandbox::launch::{Launch, Launched, launch};
 use skiff_sandbox::plan::{
     Capabilities, Identity, Namespace, NewNamespaces, Plan, Propagation, Rlimit, Root, Slot,
 };
+use skiff_sandbox::programs::Executable;
 use skiff_sandbox::sentence::readable;
 use skiff_sandbox::sys::mount::{self, attribute};
 use skiff_sandbox::sys::process::{self, ExitStatus};
@@ -40,7 +41,7 @@ const FIRST_TASKS: u16 = 3;
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) settings: &'a Settings,
-    pub(super) program: BorrowedFd<'a>,
+    pub(super) program: &'a Executable,
     /// The cgroup's path, nobody else's at this time.
     pub(super) cgroup: &'a str,
     pub(super) input: BorrowedFd<'a>,
@@ -147,18 +148,8 @@ impl Worker {
         let unified = cgroup
             .unified()
             .map_err(failed("open the compiler's cgroup"))?;
-        let root = mount::Context::open("tmpfs")
-            .and_then(|context| {
-                context.set("mode", "555")?;
-                context.set("nr_inodes", "2")?;
-                context.mount(
-                    attribute::READ_ONLY
-                        | attribute::NO_SUID
-                        | attribute::NO_DEV
-                        | attribute::NO_EXEC,
-                )
-            })
-            .map_err(failed("make an empty file system for the compiler"))?;
+        let root =
+            root(job.settings).map_err(failed("make an empty file system for the compiler"))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("open /dev/null"))?;
         // Nobody reads it before the end: a worker whose words fill it must not wait for room.
@@ -189,7 +180,8 @@ impl Worker {
         let name = CString::new(format!("skiff-compile-{}", job.settings.engine))
             .map_err(failed("name the compiler"))?;
         let launched = launch(&Launch {
-            program: job.program,
+            program: job.program.file.as_fd(),
+            libraries: job.program.libraries.as_ref().map(AsFd::as_fd),
             argv: &[&name],
             environment: &[],
             new: new.by_launch(false),
@@ -306,6 +298,23 @@ impl Drop for Worker {
     }
 }
 
+/// The worker's only file system, empty. A compiler that writes nothing but paths may put as much there as its code
+/// can be long, twice: LLVM writes an object, and its linker makes a library of that. It counts as the worker's memory.
+fn root(settings: &Settings) -> std::io::Result<OwnedFd> {
+    let context = mount::Context::open("tmpfs")?;
+    let plain = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    if settings.writes_paths {
+        context.set("mode", "700")?;
+        context.set("uid", &NOBODY.to_string())?;
+        context.set("nr_inodes", "16")?;
+        context.set("size", &settings.output.saturating_mul(2).to_string())?;
+        return context.mount(plain);
+    }
+    context.set("mode", "555")?;
+    context.set("nr_inodes", "2")?;
+    context.mount(plain | attribute::READ_ONLY)
+}
+
 fn plan(settings: &Settings, new: NewNamespaces, tasks: usize) -> Plan {
     let limit = |resource, value| Rlimit {
         resource,
@@ -318,7 +327,7 @@ fn plan(settings: &Settings, new: NewNamespaces, tasks: usize) -> Plan {
         root: Some(Root {
             tree: ROOT,
             mounts: Vec::new(),
-            read_only: true,
+            read_only: !settings.writes_paths,
             guest: true,
             propagation: Propagation::Private,
         }),

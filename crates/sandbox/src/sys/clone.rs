@@ -67,6 +67,9 @@ pub(crate) enum CloneError {
     Child(Stage, io::Error),
 }
 
+/// In the place of a descriptor: none.
+const NONE: RawFd = -1;
+
 /// A program to start.
 pub(crate) struct Program<'a> {
     pub(crate) file: BorrowedFd<'a>,
@@ -76,9 +79,9 @@ pub(crate) struct Program<'a> {
     pub(crate) dies_with_thread: bool,
     pub(crate) args: &'a [&'a CStr],
     pub(crate) environment: &'a [&'a CStr],
-    /// Become descriptors 0, 1, 2, …; there are no others. None of these, nor `file`, may have a number
+    /// Become descriptors 0, 1, 2, …, a `None` none; there are no others. None of these, nor `file`, may have a number
     /// below their count: one would be overwritten before it is copied.
-    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    pub(crate) descriptors: &'a [Option<BorrowedFd<'a>>],
     /// `CLONE_NEW…` flags.
     pub(crate) namespaces: u32,
     /// The cgroup (of the unified tree) in which it starts.
@@ -182,9 +185,11 @@ const SIGSET: usize = 8;
 pub(crate) fn spawn(program: &Program<'_>) -> Result<(u32, OwnedFd), CloneError> {
     let args = exec::pointers(program.args);
     let environment = exec::pointers(program.environment);
-    let descriptors: Vec<RawFd> = program.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let number = |fd: &Option<BorrowedFd<'_>>| fd.as_ref().map_or(NONE, AsRawFd::as_raw_fd);
+    let descriptors: Vec<RawFd> = program.descriptors.iter().map(number).collect();
     let count = RawFd::try_from(descriptors.len()).map_err(|_| invalid())?;
-    if descriptors.iter().any(|number| *number < count) || program.file.as_raw_fd() < count {
+    let taken = |number: &RawFd| *number != NONE && *number < count;
+    if descriptors.iter().any(taken) || program.file.as_raw_fd() < count {
         return Err(invalid());
     }
     let second = program
@@ -570,8 +575,15 @@ unsafe extern "C" fn child(prepared: *mut Prepared) -> ! {
                 .descriptors
                 .wrapping_add(number.cast_unsigned() as usize)
         };
-        // SAFETY: no pointers; the table of descriptors is this process's own (no CLONE_FILES).
-        let result = unsafe { libc::syscall(libc::SYS_dup3, source, number, 0) };
+        // No pointers; the table of descriptors is this process's own (no CLONE_FILES). One of the parent's
+        // that happens to have this number is not the child's.
+        let result = if source == NONE {
+            // SAFETY: see above.
+            unsafe { libc::syscall(libc::SYS_close, number) }.max(0)
+        } else {
+            // SAFETY: see above.
+            unsafe { libc::syscall(libc::SYS_dup3, source, number, 0) }
+        };
         if result < 0 {
             // SAFETY: see `give_up`.
             unsafe { give_up(prepared, Stage::Descriptors) };

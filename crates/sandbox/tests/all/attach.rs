@@ -256,8 +256,8 @@ fn working_directories_stay_inside() {
         ("/../../..", "/"),
         ("relative", "/relative"),
         ("/out", outside.as_str()),
-        ("/proc/self/fd/7", "/proc/self/fd/7"),
-        ("/proc/self/fd/5/../..", "/proc/self"),
+        ("/proc/self/fd/8", "/proc/self/fd/8"),
+        ("/proc/self/fd/6/../..", "/proc/self"),
     ] {
         let mut case = Case::new(&image, &["cwd"]);
         case.plan.working_directory = directory.to_owned();
@@ -265,7 +265,7 @@ fn working_directories_stay_inside() {
     }
     image.assert_outside_untouched();
     // With the node's own /proc in the container, magic links are there, and not followed.
-    for directory in ["/proc/self/fd/7", "/proc/1/root", "/proc/self/cwd"] {
+    for directory in ["/proc/self/fd/8", "/proc/1/root", "/proc/self/cwd"] {
         let mut case = Case::new(&image, &["cwd"]).bind(Path::new("/proc"), "/proc");
         case.plan.working_directory = directory.to_owned();
         let sentence = case.refusal();

@@ -341,6 +341,7 @@ impl Case {
         let name = c"skiff-init";
         let what = Launch {
             program: init.as_fd(),
+            libraries: None,
             argv: &[name],
             environment: &[],
             new: self.new,

@@ -79,7 +79,7 @@ fn a_waiting_process_holds_only_what_it_was_given() {
         .collect();
     numbers.sort_unstable();
     // Streams, control socket, the program: slot 1, after the root's tree.
-    assert_eq!(numbers, [0, 1, 2, 3, 6]);
+    assert_eq!(numbers, [0, 1, 2, 3, 7]);
 }
 
 #[test]
@@ -179,6 +179,7 @@ fn what_cannot_be_executed_is_told_and_leaves_nothing() {
     let null = std::fs::File::open("/dev/null").unwrap();
     let mut what = Launch {
         program: file.as_fd(),
+        libraries: None,
         argv: &[c"a-program"],
         environment: &[],
         new: NewNamespaces::NONE,

@@ -11,13 +11,14 @@ use skiff_engine::options::GuestOptions;
 use skiff_engine::order::{Guest, HostOrder};
 use skiff_sandbox::launch::{LaunchError, Launched, NewNamespaces};
 use skiff_sandbox::plan::Plan;
+use skiff_sandbox::programs::Executable;
 use skiff_sandbox::spec::{Joiner, Role, joiner};
 use skiff_sandbox::sys::process as sys;
 
 use super::search::{self, Found};
 use super::{ExecError, Host};
 use crate::create::{CreateError, read_spec};
-use crate::launching::{self, Start, append, open_program, ready, start_process};
+use crate::launching::{self, Start, append, ready, start_process};
 use crate::module;
 use crate::pod::Pod;
 use crate::process::{Body, Process};
@@ -27,7 +28,7 @@ use crate::terminal::{self, Terminal, keep_open};
 /// What is launched.
 struct Program {
     name: String,
-    file: OwnedFd,
+    file: Executable,
 }
 
 /// Makes the process and lets it run. Dropped half way, it ends.
@@ -44,7 +45,8 @@ pub(super) async fn join(
     match search::find(pod, task, host, wanted, root.as_fd()).await? {
         Found::Module(module) => {
             let plan = plan(pod, &spec, wanted, Role::Guest)?;
-            let program = Program::of_pod(pod, format!("skiff-host-{}", pod.engine))?;
+            let (name, file) = launching::open_host(pod)?;
+            let program = Program { name, file };
             let joining = Joining {
                 task,
                 process,
@@ -75,15 +77,6 @@ fn root_of(task: &Task) -> Result<OwnedFd, ExecError> {
 
 fn plan(pod: &Pod, spec: &Spec, wanted: &ProcessSpec, role: Role) -> Result<Joiner, ExecError> {
     Ok(joiner(spec, wanted, role, pod.facts()?).map_err(CreateError::Refused)?)
-}
-
-impl Program {
-    fn of_pod(pod: &Pod, name: String) -> Result<Self, ExecError> {
-        Ok(Self {
-            file: open_program(pod, &name)?,
-            name,
-        })
-    }
 }
 
 /// A process on its way into a container.
@@ -174,7 +167,7 @@ impl Joining<'_> {
             inside: None,
             name: &self.program.name,
             id: &task.id,
-            program: self.program.file.as_fd(),
+            program: &self.program.file,
             new: NewNamespaces::NONE,
             pid_namespace,
             cgroup: Some(&task.cgroup),

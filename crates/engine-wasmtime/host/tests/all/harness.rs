@@ -106,6 +106,7 @@ pub(crate) fn compile(module: &[u8], options: CodeOptions) -> Result<(OwnedFd, C
     let program = open(worker());
     let launched = launch(&Launch {
         program: program.as_fd(),
+        libraries: None,
         argv: &[c"skiff-compile-wasmtime"],
         environment: &[],
         new: NewNamespaces::NONE.with(Namespace::Pid),
@@ -342,6 +343,7 @@ impl Container {
         let started = Instant::now();
         let launched = launch(&Launch {
             program: program.as_fd(),
+            libraries: None,
             argv: &argv,
             environment: &[],
             new: new.by_launch(false),
