@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 pub use cgroup::update;
 pub use facts::{Facts, FactsError};
+pub use features::features;
 pub use gather::{GatherError, Gathered, OpenUser, gather, open_namespace};
 pub use join::{Joiner, joiner};
 use oci_spec::runtime::{Linux, Spec};
@@ -24,6 +25,7 @@ use crate::user::Maps;
 
 mod cgroup;
 mod facts;
+mod features;
 mod gather;
 mod join;
 mod mounts;

@@ -1366,3 +1366,88 @@ fn an_update_writes_limits_and_no_devices() {
         assert!(refusal.starts_with(sentence), "{refusal}");
     }
 }
+
+/// Each word of the features document, in a spec.
+#[test]
+fn what_is_announced_is_carried_out() {
+    for option in features::MOUNT_OPTIONS {
+        for mount in [
+            json!({"destination": "/a", "source": "/b", "options": ["bind", option]}),
+            json!({"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": [option]}),
+        ] {
+            if mount["type"] == "tmpfs" && option.contains("bind") {
+                continue;
+            }
+            let made = changed_plan("/mounts/-", mount).unwrap_or_else(|error| panic!("{error}"));
+            let Some(Source::Tmpfs(tmpfs)) = made.sources.last() else {
+                continue;
+            };
+            assert_eq!(tmpfs.options, [], "{option} was left to tmpfs");
+        }
+    }
+    for namespace in features::NAMESPACES {
+        let mut json: Value = serde_json::from_str(CTR).unwrap();
+        json["linux"]["namespaces"] = json!([{"type": "mount"}]);
+        if *namespace != "mount" {
+            json["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": namespace}]);
+        }
+        json["linux"]["uidMappings"] = match *namespace {
+            "user" => json!([{"containerID": 0, "hostID": 1000, "size": 65536}]),
+            _ => json!([]),
+        };
+        json["linux"]["gidMappings"] = json["linux"]["uidMappings"].clone();
+        json["hostname"] = json!("");
+        json["linux"]["sysctl"] = json!({});
+        let spec = parse(&json.to_string());
+        blueprint(&spec, Role::Guest, &facts(), "c1").unwrap_or_else(|error| panic!("{error}"));
+    }
+    for action in features::SECCOMP_ACTIONS {
+        changed_plan("/linux/seccomp", json!({"defaultAction": action})).unwrap();
+    }
+    for flag in features::SECCOMP_FLAGS {
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": [flag]});
+        changed_plan("/linux/seccomp", profile).unwrap();
+    }
+}
+
+/// What a user namespace changes in a blueprint: who does what, and in which order.
+#[test]
+fn a_container_in_a_user_namespace() {
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let mut json: Value = serde_json::from_str(CRI_RESTRICTED).unwrap();
+    for namespace in json["linux"]["namespaces"].as_array_mut().unwrap() {
+        let name = namespace["type"].as_str().unwrap().to_owned();
+        if name != "mount" && name != "cgroup" {
+            namespace["path"] = json!(format!("/proc/7/ns/{name}"));
+        }
+    }
+    json["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "user", "path": "/proc/7/ns/user"}));
+    json["linux"]["uidMappings"] = mapping.clone();
+    json["linux"]["gidMappings"] = mapping;
+    json["process"]["oomScoreAdj"] = json!(-900);
+    // More than this shim has.
+    json["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_RESOURCE"]);
+    let facts = Facts {
+        capabilities: 0,
+        ..facts()
+    };
+    let made = blueprint(&parse(&json.to_string()), Role::Guest, &facts, "c1").unwrap();
+    let user = made.user.unwrap();
+    assert_eq!(user.oom_score_adj, Some(-900));
+    assert!(matches!(user.from, UserSource::Join { maps: Some(_), .. }));
+    let before: Vec<_> = user.join.iter().map(|(kind, _)| *kind).collect();
+    assert!(before.contains(&Namespace::Network) && !before.contains(&Namespace::Pid));
+    assert_eq!(made.plan.oom_score_adj, None);
+    assert_eq!(made.plan.join, []);
+    assert!(made.plan.proc.is_some());
+    assert_eq!(made.new, NewNamespaces::NONE);
+    assert!(made.plan.new.contains(Namespace::Mount));
+    assert_eq!(
+        made.pid_namespace.as_deref(),
+        Some(std::path::Path::new("/proc/7/ns/pid"))
+    );
+    assert_eq!(made.plan.capabilities.bounding, 1 << 24);
+}
