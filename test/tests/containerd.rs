@@ -38,6 +38,8 @@ mod run;
 mod sweep;
 #[path = "containerd/terminal.rs"]
 mod terminal;
+#[path = "containerd/termination.rs"]
+mod termination;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         terminal::CASES,
         limits::CASES,
         options::CASES,
+        termination::CASES,
         reach::CASES,
         bad_module::CASES,
         bad_image::CASES,

@@ -34,10 +34,11 @@ use crate::options::{Options, OptionsError};
 use crate::pod::Pod;
 use crate::process::{Body, Process};
 use crate::runc::RuncError;
-use crate::status::TaskError;
+use crate::status::{TaskError, chain};
 use crate::stdio::{Places, Stdio, StdioError};
 use crate::task::{Backend, Parts, Task};
 use crate::terminal::{self, DeviceError, Terminal};
+use crate::termination;
 
 use guards::{CgroupGuard, Notes};
 use linux::Linux;
@@ -226,6 +227,9 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
             &request.stderr
         };
         last_words::leave(streams, log, error).await;
+        if !matches!(error, CreateError::Unwanted) {
+            termination::leave(Path::new(&request.bundle), &chain(error));
+        }
     }
     pod.created.notify_one();
     let task = Arc::new(made.map_err(failed)?);

@@ -10,9 +10,15 @@ use std::time::Duration;
 use rustix::fs::{FileType, OFlags};
 use tokio::time::{Instant, sleep};
 
+use skiff_engine::notes;
+use skiff_sandbox::sys::process::ExitStatus;
+
 use crate::create::CreateError;
+use crate::exit_record::KILLED;
 use crate::status::chain;
 use crate::stdio::{Places, Stdio};
+use crate::task::Task;
+use crate::termination;
 
 /// How long the answer may wait for a reader of the line: containerd stops reading when it has the answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -42,6 +48,54 @@ pub async fn leave(streams: Option<Stdio>, stderr: &str, error: &CreateError) {
         {
             sleep(Duration::from_millis(2)).await;
         }
+    }
+}
+
+/// What became of a guest that ended badly, as far as its host or the kernel has told it: for the termination message, and
+/// where only the shim can know it, for the log as well. Called when nothing of the container runs any more.
+pub fn of_guest(task: &Task, status: ExitStatus, out_of_memory: bool) {
+    let Some(keeper) = &task.memory_cap else {
+        return;
+    };
+    let killed = status.shell_code() == KILLED && out_of_memory;
+    let words = if killed {
+        let words = out_of_memory_sentence(keeper.limit());
+        say(task, &words);
+        Some(words)
+    } else {
+        // A guest that chose its own end has nothing here, unless it was refused something before.
+        notes::last_words(keeper.notes())
+    };
+    if let Some(words) = words {
+        termination::leave(&task.bundle, &words);
+    }
+}
+
+fn out_of_memory_sentence(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => format!(
+            "skiff: the kernel has killed the container for lack of memory: it had reached its limit of {} MiB, files in memory included (emptyDir of medium Memory, /dev/shm)",
+            limit >> 20
+        ),
+        None => "skiff: the kernel has killed the container for lack of memory: it has no limit of its own, but its pod or the node had none left".to_owned(),
+    }
+}
+
+/// Writes a line to the log of a container.
+fn say(task: &Task, words: &str) {
+    let first = &task.first;
+    let log = if first.at_terminal {
+        &first.places.stdout
+    } else {
+        &first.places.stderr
+    };
+    let places = Places {
+        stderr: log.clone(),
+        ..Places::default()
+    };
+    if let Ok(streams) = places.open() {
+        let [_, _, log] = &streams.container;
+        write(log, &format!("{words}\n"));
     }
 }
 

@@ -42,4 +42,5 @@ pub mod stdio;
 mod sys;
 pub mod task;
 pub mod terminal;
+pub mod termination;
 pub mod update;

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci_spec::runtime::Spec;
 use skiff_engine::notes;
@@ -25,6 +26,8 @@ const MOST: u64 = 4;
 pub struct Keeper {
     option: MemoryCap,
     notes: File,
+    /// The container's limit in bytes, 0 if there is none.
+    limit: AtomicU64,
 }
 
 impl Keeper {
@@ -33,17 +36,29 @@ impl Keeper {
     /// # Errors
     /// What the file system answers.
     pub fn new(notes: File, option: MemoryCap, limit: Option<i64>) -> io::Result<Self> {
-        notes::set_memory_cap(&notes, cap(option, bytes(limit)))?;
-        Ok(Self { option, notes })
+        let limit = bytes(limit);
+        notes::set_memory_cap(&notes, cap(option, limit))?;
+        Ok(Self {
+            option,
+            notes,
+            limit: AtomicU64::new(limit.unwrap_or(0)),
+        })
     }
 
     /// The container's limit is another now.
     pub fn limit_is(&self, limit: i64) {
-        let cap = cap(self.option, bytes(Some(limit)));
+        let limit = bytes(Some(limit));
+        self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
+        let cap = cap(self.option, limit);
         // The space of the note is there since the container was created.
         if let Err(error) = notes::set_memory_cap(&self.notes, cap) {
             log::warn!("the cap on a guest's memory stays what it was: {error}");
         }
+    }
+
+    /// The container's limit.
+    pub fn limit(&self) -> Option<u64> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
     /// The notes.

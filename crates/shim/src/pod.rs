@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::create::CreateError;
 use crate::events::Events;
 use crate::exit_record::Exit;
+use crate::last_words;
 use crate::leftovers;
 use crate::oom;
 use crate::process::{Process, State};
@@ -260,11 +261,12 @@ impl Pod {
                 chain(&error)
             );
         }
-        all_fetched(first).await;
         // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
         if status != ExitStatus::Code(0) {
-            told.tell(&task, &self.events);
+            let out_of_memory = told.tell(&task, &self.events);
+            last_words::of_guest(&task, status, out_of_memory);
         }
+        all_fetched(first).await;
         // The container's end is the last that is told of it.
         task.idle().await;
         let exit = Exit::now(first.pid(), status.shell_code());

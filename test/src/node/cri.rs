@@ -178,6 +178,16 @@ impl<'a> Pod<'a> {
         Ok(container)
     }
 
+    /// The uid that it was given.
+    ///
+    /// # Errors
+    /// If its config cannot be read.
+    pub fn uid(&self) -> Result<String> {
+        let config: Value = serde_json::from_str(&fs::read_to_string(&self.config)?)?;
+        let uid = config["metadata"]["uid"].as_str();
+        Ok(uid.context("the pod has no uid")?.to_owned())
+    }
+
     /// Stops the pod and removes it with its containers.
     ///
     /// # Errors
