@@ -70,7 +70,6 @@ fn replace(place: &Path, bytes: &[u8]) -> io::Result<()> {
 fn write_new(new: &Path, bytes: &[u8], old: Option<&Metadata>, like: &Path) -> io::Result<()> {
     remove_if_there(new)?;
     let mut file = File::options().write(true).create_new(true).open(new)?;
-    steps::point("file made");
     file.write_all(bytes)?;
     match old {
         Some(old) => {
@@ -164,9 +163,7 @@ fn make_folder(place: &Path) -> io::Result<()> {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()?;
-    steps::point("folder synced");
-    Ok(())
+    File::open(folder)?.sync_all()
 }
 
 /// Points a symbolic link somewhere, in one step.
@@ -242,7 +239,7 @@ pub fn remove_all(host: &Host, path: &Path) -> Result<(), FileError> {
             .place(above)?
             .join(path.file_name().unwrap_or_default());
         match fs::symlink_metadata(&place) {
-            Ok(found) if found.is_dir() => fs::remove_dir_all(&place)?,
+            Ok(found) if found.is_dir() => remove_tree(&place)?,
             Ok(_) => fs::remove_file(&place)?,
             Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(error),
@@ -253,14 +250,38 @@ pub fn remove_all(host: &Host, path: &Path) -> Result<(), FileError> {
     removed().map_err(failed("remove", path))
 }
 
-/// Removes a folder if nothing is in it.
+/// A file system of its own that somebody mounted there stays, and is emptied.
+fn remove_tree(place: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            for entry in fs::read_dir(place)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    remove_tree(&entry.path())?;
+                } else {
+                    remove_if_there(&entry.path())?;
+                }
+            }
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Removes a folder if nothing is in it and nothing is mounted on it.
 ///
 /// # Errors
 /// If the file system refuses for another reason.
 pub fn remove_if_empty(host: &Host, path: &Path) -> Result<(), FileError> {
     let place = host.place(path).map_err(failed("find", path))?;
     match fs::remove_dir(&place) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty || is_absent(&error) => {
+        Err(error)
+            if is_absent(&error)
+                || matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+                ) =>
+        {
             Ok(())
         }
         other => other.map_err(failed("remove the folder", path)),

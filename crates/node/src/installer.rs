@@ -26,6 +26,7 @@ use crate::doctor::Finding;
 use crate::files::FileError;
 use crate::host::Host;
 use crate::plan::{Change, PlanError};
+use crate::proof::ProofError;
 use crate::state::{StateError, Store};
 
 pub use preflight::Preflight;
@@ -107,6 +108,9 @@ pub struct Report {
 /// Why a run did not do what it should. Unless it says otherwise, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
+    /// The probe containers do not run, and nothing was changed for it.
+    #[error("nothing was changed, since the new version does not work on this node")]
+    Proof(#[from] ProofError),
     /// Another run is under way.
     #[error("another skiff-node is at work on this node")]
     Busy,

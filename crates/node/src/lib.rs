@@ -15,5 +15,6 @@ pub mod host;
 pub mod installer;
 pub mod layout;
 pub mod plan;
+pub mod proof;
 pub mod state;
 mod steps;

@@ -1,6 +1,6 @@
 //! The steps of a run at which a test kills it, to see that the next run finishes the work.
 
-/// A step was made. In builds for tests the process kills itself at the step whose number `SKIFF_NODE_KILL_AT` names;
+/// Something on the node was changed: whoever is killed after this leaves the change. In builds for tests the process kills itself at the step whose number `SKIFF_NODE_KILL_AT` names;
 /// in the ones that are installed this is nothing.
 pub(crate) fn point(name: &str) {
     #[cfg(debug_assertions)]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use skiff_test::command;
 
-use crate::tree::{Entry, Fixture, Tree, remove_shared};
+use crate::tree::{Entry, Fixture, Tree, binaries, remove_shared};
 
 skiff_test::cases!(killed_at_every_step);
 
@@ -14,48 +16,83 @@ skiff_test::cases!(killed_at_every_step);
 const MOST_STEPS: u32 = 500;
 
 fn killed_at_every_step() -> Result<()> {
-    let mut wrong = Vec::new();
-    let mut kills = 0;
-    for fixture in Fixture::all()?
+    let all = Fixture::all()?;
+    let fit: Vec<&Fixture> = all
         .iter()
         .filter(|fixture| fixture.get("refused").is_none())
-    {
-        match all_steps(fixture) {
-            Ok(number) => kills += number,
-            Err(error) => wrong.push(format!("{}: {error:#}", fixture.name)),
+        .collect();
+    // Made before the threads that share them.
+    binaries()?;
+    let next = AtomicUsize::new(0);
+    let (kills, wrong) = (AtomicU32::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(fixture) = fit.get(index) else { break };
+                    // The steps of putting binaries in place are the same on all nodes.
+                    match all_steps(fixture, index == 0) {
+                        Ok(number) => {
+                            kills.fetch_add(number, Ordering::Relaxed);
+                        }
+                        Err(error) => {
+                            let sentence = format!("{}: {error:#}", fixture.name);
+                            wrong
+                                .lock()
+                                .expect("no thread panics with it")
+                                .push(sentence);
+                        }
+                    }
+                }
+            });
         }
-    }
+    });
     remove_shared();
+    let wrong = wrong.into_inner()?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    ensure!(kills > 500, "only {kills} kills");
+    let kills = kills.into_inner();
+    ensure!(kills > 20 * u32::try_from(fit.len())?, "only {kills} kills");
+    skiff_test::runner::keep_log("kills", format!("{} nodes, {kills} kills", fit.len()));
     Ok(())
 }
 
-fn all_steps(fixture: &Fixture) -> Result<u32> {
-    let tree = Tree::new(fixture)?;
+fn all_steps(fixture: &Fixture, with_binaries: bool) -> Result<u32> {
+    let tree = Tree::quick(fixture)?;
     let clean = tree.files()?;
+    let store = tree.root().with_extension("kept");
     tree.run(&["install"])?.ok()?;
     let installed = tree.files()?;
-    tree.run(&["uninstall"])?.ok()?;
-    let installs = steps(&tree, "install", &clean, &installed)?;
-    tree.run(&["install"])?.ok()?;
-    let uninstalls = steps(&tree, "uninstall", &installed, &clean)?;
-    Ok(installs + uninstalls)
+    tree.keep_ours(&store, false)?;
+    let killed = (|| {
+        let installs = steps(&tree, "install", &installed, || {
+            tree.reset(&clean)?;
+            if with_binaries {
+                Ok(())
+            } else {
+                tree.keep_binaries(&store)
+            }
+        })?;
+        let uninstalls = steps(&tree, "uninstall", &clean, || {
+            tree.reset(&installed)?;
+            tree.keep_ours(&store, true)
+        })?;
+        Ok(installs + uninstalls)
+    })();
+    std::fs::remove_dir_all(&store)?;
+    killed
 }
 
-/// Kills a run at each of its steps. The tree is `before` when this begins and when it ends.
+/// Kills a run at each of its steps, each time on the same node, which `reset` makes.
 fn steps(
     tree: &Tree,
     operation: &str,
-    before: &BTreeMap<PathBuf, Entry>,
     after: &BTreeMap<PathBuf, Entry>,
+    reset: impl Fn() -> Result<()>,
 ) -> Result<u32> {
-    let undo = if operation == "install" {
-        "uninstall"
-    } else {
-        "install"
-    };
     for step in 1..MOST_STEPS {
+        reset()?;
+        let before = tree.files()?;
         let mut run = tree.command(&[operation])?;
         let ran = command::run(run.env("SKIFF_NODE_KILL_AT", step.to_string()))?;
         if ran.code == 0 {
@@ -63,7 +100,6 @@ fn steps(
                 tree.files()? == *after,
                 "{operation} that was not killed did not do its work"
             );
-            tree.run(&[undo])?.ok()?;
             ensure!(step > 5, "{operation} has only {step} steps");
             return Ok(step - 1);
         }
@@ -72,7 +108,7 @@ fn steps(
             "{operation} at step {step}: {}",
             ran.stderr
         );
-        old_or_new(&tree.files()?, before, after)
+        old_or_new(&tree.files()?, &before, after)
             .with_context(|| format!("{operation} killed at step {step}"))?;
         let finished = tree.run(&[operation])?;
         finished
@@ -82,13 +118,23 @@ fn steps(
             tree.files()? == *after,
             "{operation} after a kill at step {step} did not finish the work"
         );
-        tree.run(&[undo])?
-            .ok()
-            .with_context(|| format!("{undo} after {operation} killed at step {step}"))?;
-        ensure!(
-            tree.files()? == *before,
-            "{undo} after {operation} killed at step {step} left something"
-        );
+        if operation == "install" {
+            let state = tree
+                .text("/var/lib/skiff/node/state.json")
+                .context("no state")?;
+            ensure!(
+                state.contains("\"pending\": null") && tree.exists("/opt/skiff/current"),
+                "after a kill at step {step}: {state}"
+            );
+        } else {
+            let left = ["/opt/skiff", "/var/lib/skiff", "/run/skiff-node"]
+                .into_iter()
+                .find(|ours| tree.exists(ours));
+            ensure!(
+                left.is_none(),
+                "{left:?} is there after an uninstall that was killed at step {step}"
+            );
+        }
     }
     bail!("{operation} has more than {MOST_STEPS} steps")
 }

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::{self, Ran};
 use skiff_test::tools;
 
+use crate::stand_in;
+
 /// What a fixture says of itself, in its file `about`.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixture {
@@ -69,22 +71,106 @@ pub(crate) struct Entry {
 }
 
 impl Tree {
+    /// A node with a real containerd.
     pub(crate) fn new(fixture: &Fixture) -> Result<Self> {
+        let tree = Self::bare(fixture)?;
+        let containerd = tools::component(&format!("containerd-{}", tree.release()?))?;
+        tree.put_program(&containerd.join("containerd"))?;
+        Ok(tree)
+    }
+
+    /// A node with a stand-in for containerd.
+    pub(crate) fn quick(fixture: &Fixture) -> Result<Self> {
+        let tree = Self::bare(fixture)?;
+        tree.put_program(&std::env::current_exe()?)?;
+        let release = match tree.release()? {
+            "1.7" => "1.7.35",
+            "2.1" => "2.1.9",
+            _ => "2.4.2",
+        };
+        tree.write(stand_in::RELEASE, release)?;
+        Ok(tree)
+    }
+
+    fn release(&self) -> Result<&str> {
+        self.fixture
+            .get("containerd")
+            .context("`about` names no containerd")
+    }
+
+    fn put_program(&self, program: &Path) -> Result<()> {
+        let place = self.root.join("usr/bin/containerd");
+        if fs::hard_link(program, &place).is_err() {
+            fs::copy(program, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the node's files what they were, and removes what is ours.
+    pub(crate) fn reset(&self, files: &BTreeMap<PathBuf, Entry>) -> Result<()> {
+        for ours in [
+            "opt/skiff",
+            "var/lib/skiff",
+            "run/skiff-node",
+            "run/skiff-node.lock",
+        ] {
+            let place = self.root.join(ours);
+            if place.is_dir() {
+                fs::remove_dir_all(place)?;
+            } else if place.exists() {
+                fs::remove_file(place)?;
+            }
+        }
+        self.reset_files(files)
+    }
+
+    /// Makes the node's files what they were; ours are a matter of their own.
+    fn reset_files(&self, files: &BTreeMap<PathBuf, Entry>) -> Result<()> {
+        let now = self.files()?;
+        for path in now.keys().filter(|path| !files.contains_key(*path)) {
+            fs::remove_file(self.root.join(path.strip_prefix("/")?))?;
+        }
+        for (path, entry) in files
+            .iter()
+            .filter(|(path, entry)| now.get(*path) != Some(entry))
+        {
+            let place = self.root.join(path.strip_prefix("/")?);
+            ensure!(entry.mode & 0o170_000 == 0o100_000, "a link was changed");
+            fs::write(place, &entry.text)?;
+        }
+        Ok(())
+    }
+
+    /// Copies what is ours elsewhere, or back.
+    pub(crate) fn keep_ours(&self, store: &Path, back: bool) -> Result<()> {
+        for ours in ["opt/skiff", "var/lib/skiff"] {
+            let (from, to) = (self.root.join(ours), store.join(ours));
+            let (from, to) = if back { (to, from) } else { (from, to) };
+            if to.exists() {
+                fs::remove_dir_all(&to)?;
+            }
+            copy(&from, &to)?;
+        }
+        Ok(())
+    }
+
+    /// Puts binaries back that an install put in place, but for the link to them.
+    pub(crate) fn keep_binaries(&self, store: &Path) -> Result<()> {
+        copy(&store.join("opt/skiff"), &self.root.join("opt/skiff"))?;
+        Ok(fs::remove_file(self.root.join("opt/skiff/current"))?)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn bare(fixture: &Fixture) -> Result<Self> {
         let number = TREES.fetch_add(1, Ordering::Relaxed);
         let root = Path::new("/tmp").join(format!("skt{}-tree{number}", std::process::id()));
         copy(&fixture.folder.join("root"), &root)?;
         for folder in ["usr/bin", "opt", "var/lib", "run", "etc"] {
             fs::create_dir_all(root.join(folder))?;
         }
-        let version = fixture
-            .get("containerd")
-            .context("`about` names no containerd")?;
-        let containerd = tools::component(&format!("containerd-{version}"))?.join("containerd");
-        let place = root.join("usr/bin/containerd");
-        if fs::hard_link(&containerd, &place).is_err() {
-            fs::copy(&containerd, &place)?;
-        }
-        // A node may keep its file for root alone.
         Ok(Self {
             root,
             fixture: fixture.clone(),
@@ -177,7 +263,7 @@ pub(crate) fn skiff_node() -> Result<PathBuf> {
 }
 
 /// Files that stand for our binaries; nothing runs them here.
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     let folder = Path::new("/tmp").join(format!("skt{}-binaries", std::process::id()));
     if !folder.exists() {
         fs::create_dir_all(&folder)?;
@@ -228,7 +314,7 @@ fn walk(root: &Path, path: &Path, found: &mut BTreeMap<PathBuf, Entry>) -> Resul
         let entry = entry?;
         let path = path.join(entry.file_name());
         let metadata = entry.metadata()?;
-        if path == Path::new("/usr/bin/containerd") {
+        if path == Path::new("/usr/bin/containerd") || path == Path::new(stand_in::RELEASE) {
             continue;
         }
         if metadata.is_dir() {

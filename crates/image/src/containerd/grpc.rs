@@ -1,6 +1,6 @@
 //! gRPC over one HTTP/2 connection on a unix socket: unary calls and streams of answers, nothing more.
 //!
-//! Used by [`super::client`] only. No compression, no TLS, no retries: the peer is the containerd that
+//! Used by [`super::client`], and by those who ask containerd for something else. No compression, no TLS, no retries: the peer is the containerd that
 //! started this process, and a failed lookup fails the container's creation, which is retried as a whole.
 
 use std::fmt;
@@ -132,9 +132,10 @@ impl fmt::Display for Code {
 
 /// A connection. Dropped, it is closed, and calls under way on it end.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     send: SendRequest<Bytes>,
     namespace: String,
+    services: &'static str,
     driver: AbortHandle,
     patience: Duration,
 }
@@ -147,7 +148,10 @@ impl Drop for Connection {
 
 impl Connection {
     /// Connects. Must be called within a tokio runtime: the connection is driven by a task of it.
-    pub(super) async fn open(
+    ///
+    /// # Errors
+    /// If nothing speaks HTTP/2 there.
+    pub async fn open(
         socket: &Path,
         namespace: &str,
         patience: Duration,
@@ -185,13 +189,24 @@ impl Connection {
         Ok(Self {
             send,
             namespace: namespace.to_owned(),
+            services: "containerd.services.",
             driver: driver.abort_handle(),
             patience,
         })
     }
 
+    /// The same connection for services whose names begin otherwise: those of CRI with `runtime.v1.`.
+    #[must_use]
+    pub fn for_services(mut self, prefix: &'static str) -> Self {
+        self.services = prefix;
+        self
+    }
+
     /// One request, one answer.
-    pub(super) async fn unary<A: Message + Default>(
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn unary<A: Message + Default>(
         &self,
         method: &'static str,
         request: &impl Message,
@@ -212,7 +227,10 @@ impl Connection {
     }
 
     /// One request, many answers.
-    pub(super) async fn stream<A: Message + Default>(
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stream<A: Message + Default>(
         &self,
         method: &'static str,
         request: &impl Message,
@@ -223,7 +241,7 @@ impl Connection {
             method,
             after: patience,
         };
-        let head = Request::post(format!("http://localhost/containerd.services.{method}"))
+        let head = Request::post(format!("http://localhost/{}{method}", self.services))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("containerd-namespace", &self.namespace)
@@ -269,7 +287,7 @@ impl Connection {
 
 /// The answers of one call.
 #[derive(Debug)]
-pub(super) struct Answers<A> {
+pub struct Answers<A> {
     method: &'static str,
     body: h2::RecvStream,
     buffer: BytesMut,
@@ -281,7 +299,10 @@ pub(super) struct Answers<A> {
 
 impl<A: Message + Default> Answers<A> {
     /// The next answer; `None` once containerd has said that all went well.
-    pub(super) async fn next(&mut self) -> Result<Option<A>, CallError> {
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn next(&mut self) -> Result<Option<A>, CallError> {
         let method = self.method;
         let failed = |source| CallError::Connection { method, source };
         let patience = self.patience;

@@ -5,7 +5,7 @@
 //! opens one connection and closes it. Both run on the caller's tokio runtime.
 
 mod client;
-mod grpc;
+pub mod grpc;
 mod manifest;
 mod messages;
 

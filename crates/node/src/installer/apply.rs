@@ -41,7 +41,6 @@ impl Installer<'_> {
             restart: restart || !changes.is_empty(),
         });
         self.store.save(state)?;
-        steps::point("journal opened");
         Ok(())
     }
 

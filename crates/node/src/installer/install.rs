@@ -11,6 +11,7 @@ use crate::daemon::Daemon;
 use crate::doctor::Status;
 use crate::files;
 use crate::plan::{self, Attempt, Change, Form, PlanError, Request, Snapshot};
+use crate::proof::Proof;
 use crate::state::{self, Installed, Operation, Owned, State};
 
 impl Installer<'_> {
@@ -81,8 +82,11 @@ impl Installer<'_> {
             .pending
             .as_ref()
             .is_some_and(|pending| pending.restart);
+        let probe = daemon.pid.is_some() && !options.skip_probe;
         let settled = state.installed.as_ref().is_some_and(|installed| {
-            installed.handlers == handlers && installed.label == source.label() && installed.proven
+            installed.handlers == handlers
+                && installed.label == source.label()
+                && (installed.proven || !probe)
         });
         if !report.changed && state.pending.is_none() && settled {
             report.kept = binaries::prune(&self.host, &prefix, &source.label())?;
@@ -96,7 +100,7 @@ impl Installer<'_> {
             "binaries",
             &format!("version {} in {}", source.label(), prefix.display()),
         );
-        source.install(&self.host, &prefix)?;
+        let folder = source.install(&self.host, &prefix)?;
         let restart = self.restarter(
             &daemon,
             options.restart_command.as_deref(),
@@ -108,6 +112,18 @@ impl Installer<'_> {
             patience: restart.patience(options.patience),
             link: Some((&link, &target)),
         };
+        let proof = Proof {
+            host: &self.host,
+            address: &daemon.address,
+            handlers: &handlers,
+            patience: apply.patience,
+        };
+        if probe {
+            // From a folder that nothing uses yet, by a containerd that knows nothing of it: the node is as it was.
+            self.progress
+                .step("probe", "running a probe container of each handler");
+            proof.probes(&folder)?;
+        }
         self.record(&mut state, &change, &prefix)?;
         self.open_journal(&mut state, Operation::Install, &changes, link_before)?;
         if let Err(error) = self.switch(&changes, &apply) {
@@ -124,12 +140,32 @@ impl Installer<'_> {
             }
             report.restarted = daemon.pid.is_some();
         }
+        if daemon.pid.is_some() {
+            self.progress
+                .step("prove", "asking containerd for the handlers");
+            let proven = proof.handlers().and_then(|()| {
+                if probe {
+                    proof.probes(&prefix.join(binaries::CURRENT))
+                } else {
+                    Ok(())
+                }
+            });
+            if let Err(error) = proven {
+                return Err(self.roll_back(
+                    &mut state,
+                    &changes,
+                    &apply,
+                    crate::doctor::sentence(&error),
+                ));
+            }
+            report.proven = probe;
+        }
         state.installed = Some(Installed {
             label: source.label(),
             prefix: prefix.clone(),
-            handlers,
+            handlers: handlers.clone(),
             config: daemon.config.clone(),
-            proven: true,
+            proven: report.proven,
         });
         state.pending = None;
         self.store.save(&state)?;

@@ -8,7 +8,9 @@ use super::apply::Apply;
 use super::{InstallError, Installer, Removal, Report, diff, status};
 use crate::binaries::{self, User};
 use crate::daemon::{self, Daemon};
+use crate::doctor::probe;
 use crate::files;
+use crate::host::Program;
 use crate::plan::{self, Change};
 use crate::state::{self, Operation, State};
 
@@ -152,6 +154,20 @@ impl Installer<'_> {
         }
     }
 
+    /// Shims keep a slim mount namespace of the node's on a mount that outlives them.
+    fn unmount_namespace(&self) {
+        for mount in ["/run/skiff/mounts/namespace", "/run/skiff/mounts"] {
+            if !self.host.exists(Path::new(mount)) {
+                continue;
+            }
+            if let Some(program) = self.host.find_program("umount") {
+                let mut command = self.host.command(&Program::at(program));
+                // What is not mounted is a plain folder, and is removed as one.
+                probe::answer(command.args(["--lazy", mount]), Duration::from_secs(5)).ok();
+            }
+        }
+    }
+
     fn remove_own(&self, prefix: &Path, state: &State, force: bool) -> Result<(), InstallError> {
         files::remove_all(&self.host, &prefix.join(binaries::CURRENT))?;
         let kept = binaries::prune(&self.host, prefix, "")?;
@@ -162,6 +178,9 @@ impl Installer<'_> {
             ));
         }
         files::remove_if_empty(&self.host, prefix)?;
+        if kept.is_empty() {
+            self.unmount_namespace();
+        }
         for folder in FOLDERS {
             // A pod that --force left behind still has its mounts there.
             if kept.is_empty() || !folder.starts_with("/run") {
