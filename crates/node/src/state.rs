@@ -308,7 +308,7 @@ mod tests {
         store.tidy(&state).unwrap();
         assert_eq!(store.load().unwrap(), state);
         assert_eq!(store.text(&kept, Path::new("/x")).unwrap(), "version = 2\n");
-        assert!(store.text(&other, Path::new("/x")).is_err());
+        store.text(&other, Path::new("/x")).unwrap_err();
         store.remove().unwrap();
         assert!(store.load().unwrap().files.is_empty());
     }
