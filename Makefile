@@ -87,6 +87,10 @@ test-critest: install-tools build ## cri-tools' validation suite under runc and 
 test-client-suite: install-tools build ## containerd's client suite under runc's shim and under Skiff, and what differs (about 10 minutes)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh client-suite
 
+.PHONY: test-vm
+test-vm: install-tools build ## Tests in an emulated machine with cgroup v2 and systemd (under 10 minutes)
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/vm/run.sh
+
 .PHONY: bench
 bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
 	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench

@@ -10,9 +10,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use containerd_shim_protos::TaskClient;
 use containerd_shim_protos::api::{
-    ConnectRequest, CreateTaskRequest, DeleteRequest, KillRequest, PidsRequest, ShutdownRequest,
-    StartRequest, StateRequest, StateResponse, StatsRequest, WaitRequest,
+    ConnectRequest, CreateTaskRequest, DeleteRequest, KillRequest, PauseRequest, PidsRequest,
+    ResumeRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, StatsRequest,
+    UpdateTaskRequest, WaitRequest,
 };
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::context::{self, Context};
 use containerd_shim_protos::ttrpc::{self, Client};
 use serde_json::{Value, json};
@@ -129,6 +132,17 @@ impl<'a> Shim<'a> {
     /// The bundle.
     pub fn bundle(&self) -> &Path {
         &self.bundle
+    }
+
+    /// Changes the container's spec, which is read by `Create`.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn change_spec(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let path = self.bundle.join("config.json");
+        let mut spec = serde_json::from_slice(&fs::read(&path)?)?;
+        change(&mut spec);
+        Ok(fs::write(&path, spec.to_string())?)
     }
 
     /// A FIFO in the bundle.
@@ -291,6 +305,41 @@ impl<'a> Shim<'a> {
             },
         )?;
         Ok(answer.stats.unwrap_or_default().value)
+    }
+
+    /// `Update`, with `linux.resources` of a spec.
+    ///
+    /// # Errors
+    /// What the shim answers.
+    pub fn update(&self, resources: &Value) -> ttrpc::Result<()> {
+        let mut request = UpdateTaskRequest::new();
+        request.id.clone_from(&self.id);
+        request.resources = MessageField::some(Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned(),
+            value: resources.to_string().into_bytes(),
+            ..Any::default()
+        });
+        self.client.update(limit(), &request).map(drop)
+    }
+
+    /// `Pause`.
+    ///
+    /// # Errors
+    /// What the shim answers.
+    pub fn pause(&self) -> ttrpc::Result<()> {
+        let mut request = PauseRequest::new();
+        request.id.clone_from(&self.id);
+        self.client.pause(limit(), &request).map(drop)
+    }
+
+    /// `Resume`.
+    ///
+    /// # Errors
+    /// What the shim answers.
+    pub fn resume(&self) -> ttrpc::Result<()> {
+        let mut request = ResumeRequest::new();
+        request.id.clone_from(&self.id);
+        self.client.resume(limit(), &request).map(drop)
     }
 
     /// `Shutdown`. A shim without tasks ends.

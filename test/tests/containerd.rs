@@ -20,6 +20,8 @@ mod cri;
 mod cycles;
 #[path = "containerd/disk.rs"]
 mod disk;
+#[path = "containerd/figures.rs"]
+mod figures;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         linux::CASES,
         terminal::CASES,
         limits::CASES,
+        figures::CASES,
         options::CASES,
         termination::CASES,
         reach::CASES,

@@ -22,5 +22,6 @@ pub mod slim;
 #[cfg(feature = "planner")]
 pub mod spec;
 pub mod sys;
+pub mod systemd;
 #[cfg(feature = "planner")]
 pub mod user;

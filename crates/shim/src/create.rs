@@ -40,9 +40,10 @@ use crate::task::{Backend, Parts, Task};
 use crate::terminal::{self, DeviceError, Terminal};
 use crate::termination;
 
-use guards::{CgroupGuard, Notes};
+use guards::Notes;
 use linux::Linux;
 
+mod driver;
 mod guards;
 mod linux;
 
@@ -94,6 +95,17 @@ pub enum CreateError {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(CgroupError),
+    /// Two that do not agree on who makes cgroups.
+    #[error(
+        "linux.cgroupsPath is {path:?}, but the handler's option SystemdCgroup = true asks for slice:prefix:name: let the kubelet's cgroupDriver and SystemdCgroup agree, or name the cgroup so"
+    )]
+    Driver {
+        /// The path of the spec.
+        path: String,
+    },
+    /// The thread that talks to systemd has ended.
+    #[error("its cgroup could not be made")]
+    Thread(#[source] io::Error),
     /// Volumes and namespaces.
     #[error(transparent)]
     Gather(GatherError),
@@ -168,9 +180,12 @@ impl CreateError {
     pub fn code(&self) -> Code {
         match self {
             Self::Stdio(StdioError::Program { .. }) => Code::UNIMPLEMENTED,
-            Self::Id | Self::LongId(_) | Self::Refused(_) | Self::Options(_) | Self::Stdio(_) => {
-                Code::INVALID_ARGUMENT
-            }
+            Self::Id
+            | Self::LongId(_)
+            | Self::Refused(_)
+            | Self::Options(_)
+            | Self::Driver { .. }
+            | Self::Stdio(_) => Code::INVALID_ARGUMENT,
             Self::Module(_) | Self::Compile(_) | Self::Gather(_) | Self::Root(_) => {
                 Code::FAILED_PRECONDITION
             }
@@ -180,6 +195,7 @@ impl CreateError {
             | Self::Terminal(_)
             | Self::Facts(_)
             | Self::Cgroup(_)
+            | Self::Thread(_)
             | Self::Programs(_)
             | Self::Program { .. }
             | Self::Bundle { .. }
@@ -275,6 +291,7 @@ async fn make(
     }
     let mut blueprint = blueprint?;
     let (root, wanted) = found?;
+    driver::choose(&options, &mut blueprint.cgroup, &spec, &request.id)?;
     let device = request
         .terminal
         .then(|| terminal::device(spec.process().as_ref()))
@@ -300,7 +317,7 @@ async fn make(
     };
 
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
-    let cgroup = CgroupGuard::create(&blueprint.cgroup, &facts.cgroups)?;
+    let (cgroup, first) = driver::make(pod, &blueprint.cgroup, &facts.cgroups, &spec).await?;
     // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
     let keeper = early_record(&bundle, options.memory_cap, &spec)?;
     let gathered = gather(&mut blueprint, root, &cgroup.cgroup).map_err(CreateError::Gather)?;
@@ -388,6 +405,7 @@ async fn make(
     // The container's end is its own: with it, the output ends.
     let master = device.map(|device| device.master);
     ready(process.launched(), &cgroup.cgroup, &spec).await?;
+    drop(first);
     let terminal = master
         .map(|master| Terminal::start(master, stdio, &places))
         .transpose()

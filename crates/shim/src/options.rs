@@ -29,7 +29,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Cgroups are made by systemd.
+    /// The node's cgroups are made by systemd.
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
     /// Guests may use WASI 0.3.
@@ -158,11 +158,6 @@ pub enum OptionsError {
         #[source]
         source: std::io::Error,
     },
-    /// systemd was asked for.
-    #[error(
-        "SystemdCgroup = true is not supported: cgroups are made through cgroupfs; set SystemdCgroup = false for this runtime and cgroupDriver: cgroupfs for the kubelet"
-    )]
-    Systemd,
 }
 
 impl Options {
@@ -171,20 +166,15 @@ impl Options {
     /// # Errors
     /// See [`OptionsError`].
     pub fn from_any(any: Option<&Any>) -> Result<Self, OptionsError> {
-        let options = match any {
-            None => Self::default(),
+        match any {
+            None => Ok(Self::default()),
             // Types come with and without a host in front of their name.
             Some(any) => match any.type_url.rsplit('/').next().unwrap_or_default() {
-                "" if any.value.is_empty() => Self::default(),
-                "runtimeoptions.v1.Options" => generic(&any.value)?,
-                "containerd.runc.v1.Options" => runc(&any.value)?,
-                _ => return Err(OptionsError::UnknownType(any.type_url.clone())),
+                "" if any.value.is_empty() => Ok(Self::default()),
+                "runtimeoptions.v1.Options" => generic(&any.value),
+                "containerd.runc.v1.Options" => runc(&any.value),
+                _ => Err(OptionsError::UnknownType(any.type_url.clone())),
             },
-        };
-        if options.systemd_cgroup {
-            Err(OptionsError::Systemd)
-        } else {
-            Ok(options)
         }
     }
 

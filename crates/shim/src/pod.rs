@@ -251,6 +251,9 @@ impl Pod {
             status = wait_for_end(&task, first) => status,
             never = oom::watch(&task, &self.events, &told) => match never {},
         };
+        // At once: when the last process of a scope is gone, systemd takes its cgroup away, and the count with it.
+        // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
+        let out_of_memory = status != ExitStatus::Code(0) && told.tell(&task, &self.events);
         // The others of a pid namespace end with its first process; of one that is shared they are ended here.
         if !task.own_pids
             && let Err(error) = task.cgroup.kill()
@@ -261,9 +264,7 @@ impl Pod {
                 chain(&error)
             );
         }
-        // Of a guest that ended well it need not be known, and asking takes time on the way to its end.
         if status != ExitStatus::Code(0) {
-            let out_of_memory = told.tell(&task, &self.events);
             last_words::of_guest(&task, status, out_of_memory);
         }
         all_fetched(first).await;
@@ -524,7 +525,15 @@ async fn remove_cgroup(task: &Task) -> Result<(), skiff_sandbox::cgroup::CgroupE
     let deadline = Instant::now() + DELETE_PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
-        let error = match task.cgroup.try_remove() {
+        let removed = if task.cgroup.is_scope() {
+            // systemd takes its time.
+            let cgroup = task.cgroup.clone();
+            let removed = tokio::task::spawn_blocking(move || cgroup.try_remove());
+            removed.await.unwrap_or_else(|_| task.cgroup.try_remove())
+        } else {
+            task.cgroup.try_remove()
+        };
+        let error = match removed {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };

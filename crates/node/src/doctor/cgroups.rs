@@ -23,6 +23,8 @@ pub struct Facts {
     pub controllers: BTreeSet<String>,
     /// `cgroupDriver` of the kubelet's configuration, when there is one.
     pub kubelet_driver: Option<String>,
+    /// systemd can be asked.
+    pub systemd: bool,
 }
 
 /// Which hierarchies are mounted.
@@ -74,6 +76,9 @@ pub fn gather() -> Facts {
         kubelet_driver: fs::read_to_string("/var/lib/kubelet/config.yaml")
             .ok()
             .and_then(|text| kubelet_driver(&text)),
+        systemd: ["/run/systemd/private", "/run/dbus/system_bus_socket"]
+            .iter()
+            .any(|socket| Path::new(socket).exists()),
     }
 }
 
@@ -134,38 +139,42 @@ fn controllers(facts: &Facts) -> Finding {
     )
 }
 
+/// The path of a pod's cgroup says who makes it, and containerd takes that path from the kubelet: its driver counts.
+/// `SystemdCgroup` has to agree with it, or containers are refused.
 fn driver(facts: &Facts, config: Option<&CriConfig>) -> Finding {
     let id = "cgroups.driver";
-    let unsupported = "which Skiff does not support yet";
-    let by_systemd = config
+    let by_handler = config
         .into_iter()
         .flat_map(CriConfig::skiff_handlers)
         .find(|handler| handler.systemd_cgroup);
-    if let Some(handler) = by_systemd {
+    let by_kubelet = facts.kubelet_driver.as_deref();
+    if let Some(handler) = by_handler
+        && by_kubelet == Some("cgroupfs")
+    {
         return Finding::fail(
             id,
             format!(
-                "handler {} asks for the systemd cgroup driver, {unsupported}",
+                "handler {} asks for the cgroup driver systemd, and the kubelet uses cgroupfs; its pods are refused",
                 handler.name
             ),
             format!(
-                "set SystemdCgroup = false in the options of runtimes.{} in containerd's configuration and restart containerd",
+                "set cgroupDriver: systemd in the kubelet's configuration, or SystemdCgroup = false in the options of runtimes.{} in containerd's, and restart both",
                 handler.name
             ),
         );
     }
-    // containerd makes a systemd path of whatever parent the kubelet names in systemd's way, so that the
-    // kubelet's setting counts, not containerd's.
-    if facts.kubelet_driver.as_deref() == Some("systemd") {
-        return Finding::fail(
-            id,
-            format!(
-                "the kubelet uses the systemd cgroup driver, {unsupported}; its pods are refused"
-            ),
-            "set cgroupDriver: cgroupfs in the kubelet's configuration, and SystemdCgroup = false for every handler of containerd, and restart both",
-        );
+    if by_handler.is_none() && by_kubelet != Some("systemd") {
+        return Finding::ok(id, "cgroup driver cgroupfs");
     }
-    Finding::ok(id, "cgroup driver cgroupfs")
+    if facts.systemd {
+        Finding::ok(id, "cgroup driver systemd")
+    } else {
+        Finding::fail(
+            id,
+            "the cgroup driver is systemd, and systemd does not answer here: neither /run/systemd/private nor /run/dbus/system_bus_socket is there; pods are refused",
+            "run doctor on the node itself; on a node without systemd set SystemdCgroup = false and cgroupDriver: cgroupfs",
+        )
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +188,7 @@ mod tests {
             layout,
             controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
             kubelet_driver: None,
+            systemd: true,
         }
     }
 
@@ -229,18 +239,23 @@ mod tests {
     }
 
     #[test]
-    fn neither_containerd_nor_the_kubelet_may_ask_for_systemds_driver() {
+    fn the_kubelet_and_the_handler_have_to_agree() {
         use Status::{Fail, Ok};
         let table = [
-            (false, None, Ok),
-            (false, Some("cgroupfs"), Ok),
-            (true, None, Fail),
-            (true, Some("systemd"), Fail),
-            (false, Some("systemd"), Fail),
+            (false, None, true, Ok),
+            (false, Some("cgroupfs"), false, Ok),
+            (true, None, true, Ok),
+            (true, Some("systemd"), true, Ok),
+            (true, Some("systemd"), false, Fail),
+            (true, Some("cgroupfs"), true, Fail),
+            // containerd follows the kubelet.
+            (false, Some("systemd"), true, Ok),
+            (false, Some("systemd"), false, Fail),
         ];
-        for (asked, kubelet, expected) in table {
+        for (asked, kubelet, systemd, expected) in table {
             let facts = Facts {
                 kubelet_driver: kubelet.map(str::to_owned),
+                systemd,
                 ..facts(Layout::Hybrid, &["cpu", "memory", "pids"])
             };
             let config = with_handler(asked);
@@ -248,7 +263,7 @@ mod tests {
             assert_eq!(
                 (found.id.as_str(), found.status),
                 ("cgroups.driver", expected),
-                "{asked} {kubelet:?}"
+                "{asked} {kubelet:?} {systemd}"
             );
         }
     }

@@ -12,6 +12,7 @@ use rustix::fs::XattrFlags;
 
 use super::plan::{CORE, Check};
 use super::{CgroupError, CgroupPlan, Hierarchy, Layout, Mode, Setting, cpuset, unified};
+use crate::systemd::{Property, Scope};
 
 /// One cgroup, on all hierarchies of the node.
 ///
@@ -24,6 +25,8 @@ pub struct Cgroup {
     pub(super) unified: Option<PathBuf>,
     /// The controllers that the unified tree has: none on a hybrid node.
     pub(super) controllers: Vec<String>,
+    /// What it is to systemd, which has made it.
+    pub(super) scope: Option<Scope>,
 }
 
 /// One directory of v1.
@@ -54,11 +57,36 @@ impl Cgroup {
     /// # Errors
     /// The path leads elsewhere, the cgroup is in use, or the kernel refuses a setting.
     pub fn create(plan: &CgroupPlan, layout: &Layout) -> Result<Self, CgroupError> {
+        Self::create_with(plan, layout, None)
+    }
+
+    /// As [`Cgroup::create`]. If the plan's path is a scope's, systemd makes it for the process `first`, which
+    /// is to end when another one has joined; blocks until systemd has done so.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; systemd does not make the scope.
+    pub fn create_with(
+        plan: &CgroupPlan,
+        layout: &Layout,
+        first: Option<u32>,
+    ) -> Result<Self, CgroupError> {
         let cgroup = Self::open(&plan.path, layout)?;
+        if let Some(scope) = &cgroup.scope {
+            let first = first.ok_or_else(|| CgroupError::EmptyScope(plan.path.clone()))?;
+            let mut properties = Property::accounting(layout.mode);
+            properties.extend(Property::of(&plan.settings));
+            properties.extend(plan.devices.iter().flat_map(Property::of_devices));
+            scope.start(first, &properties)?;
+        }
         let mut made = Vec::new();
         match cgroup.make(plan, layout, &mut made) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
+                if let Some(scope) = &cgroup.scope
+                    && let Err(error) = scope.stop()
+                {
+                    log::warn!("could not stop {} again: {error}", scope.unit);
+                }
                 cgroup.undo(&made);
                 Err(error)
             }
@@ -70,6 +98,9 @@ impl Cgroup {
     /// # Errors
     /// The path leads elsewhere.
     pub fn open(path: &str, layout: &Layout) -> Result<Self, CgroupError> {
+        let scope = Scope::parse(path).transpose().map_err(CgroupError::Scope)?;
+        let inside = scope.as_ref().map(Scope::cgroup);
+        let path = inside.as_deref().unwrap_or(path);
         let parts: Vec<&str> = path
             .split('/')
             .filter(|part| !part.is_empty() && *part != ".")
@@ -100,7 +131,13 @@ impl Cgroup {
             directories,
             unified: layout.unified.as_ref().map(place),
             controllers: layout.unified_controllers(),
+            scope,
         })
+    }
+
+    /// Whether systemd has made it.
+    pub fn is_scope(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// Number of [`Cgroup::tasks`] descriptors that a layout gives.
@@ -169,6 +206,15 @@ impl Cgroup {
     /// # Errors
     /// [`ErrorKind::ResourceBusy`] if processes are still in it.
     pub fn try_remove(&self) -> Result<(), CgroupError> {
+        if let Some(scope) = &self.scope {
+            // systemd would wait for them, and kill them after a while.
+            if !self.pids()?.is_empty() {
+                let path = self.paths().next().unwrap_or_else(|| Path::new(""));
+                let busy = ErrorKind::ResourceBusy.into();
+                return Err(CgroupError::io("remove the cgroup", path)(busy));
+            }
+            scope.stop()?;
+        }
         let mut result = Ok(());
         for path in self.paths() {
             match remove_tree(path) {
@@ -225,7 +271,10 @@ impl Cgroup {
     ) -> Result<(), CgroupError> {
         let hierarchies = layout.unified.iter().chain(&layout.hierarchies);
         for (path, hierarchy) in self.paths().zip(hierarchies) {
-            make_directories(path, hierarchy, made)
+            // Those of v2 begin with all that the cgroup above has.
+            let cpuset = layout.mode != Mode::V2
+                && hierarchy.controllers.iter().any(|name| name == "cpuset");
+            make_directories(path, hierarchy, (cpuset, self.scope.is_some()), made)
                 .map_err(CgroupError::io("create the cgroup", path))?;
             if layout.mode == Mode::V2 {
                 unified::pass_on(path, hierarchy);
@@ -241,7 +290,9 @@ impl Cgroup {
                 apply(setting, directory)?;
             }
         }
-        if let (Some(policy), Some(directory)) = (&plan.devices, &self.unified) {
+        if let (Some(policy), Some(directory), Mode::V2) =
+            (&plan.devices, &self.unified, layout.mode)
+        {
             policy.attach(directory)?;
         }
         Ok(())
@@ -261,13 +312,13 @@ impl Cgroup {
 }
 
 /// `mkdir -p`, with the processors and memory nodes of the parent for a cpuset, which has none at first
-/// and takes no process then.
+/// and takes no process then. Only a scope of systemd may have a process in it.
 fn make_directories<'a>(
     path: &'a Path,
     hierarchy: &Hierarchy,
+    (cpuset, scope): (bool, bool),
     made: &mut Vec<&'a Path>,
 ) -> io::Result<()> {
-    let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
     if cpuset {
         cpuset::ask_for_copies(path, &hierarchy.mount);
     }
@@ -280,7 +331,7 @@ fn make_directories<'a>(
     }
     let mut attempts = 0;
     loop {
-        match make_levels(path, &hierarchy.mount, cpuset, made) {
+        match make_levels(path, &hierarchy.mount, cpuset, scope, made) {
             // A directory above was removed with its last container in this moment: it is not there, or
             // a file in it does not answer any more.
             Err(error) if is_gone(&error) && attempts < MAKE_ATTEMPTS => attempts += 1,
@@ -298,6 +349,7 @@ fn make_levels<'a>(
     path: &'a Path,
     mount: &Path,
     cpuset: bool,
+    scope: bool,
     made: &mut Vec<&'a Path>,
 ) -> io::Result<()> {
     let inside = path
@@ -319,6 +371,7 @@ fn make_levels<'a>(
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 if leaf
+                    && !scope
                     && !made.contains(&path)
                     && !fs::read_to_string(level.join("cgroup.procs"))?.is_empty()
                 {

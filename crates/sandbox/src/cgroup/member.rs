@@ -42,6 +42,7 @@ impl Cgroup {
             directories,
             unified,
             controllers: layout.unified_controllers(),
+            scope: None,
         })
     }
 

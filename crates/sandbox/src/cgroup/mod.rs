@@ -52,6 +52,15 @@ pub enum CgroupError {
     /// The node has no cgroups.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// A path in systemd's form that systemd would not take.
+    #[error("the cgroup path {0}")]
+    Scope(String),
+    /// A scope that nobody has given a process for.
+    #[error("the cgroup {0} is a scope of systemd, and cannot be made without a process")]
+    EmptyScope(String),
+    /// systemd did not do its part.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::SystemdError),
     /// A path that leads elsewhere.
     #[error("the cgroup path {path:?} has a component `..`: name the cgroup directly")]
     Path {

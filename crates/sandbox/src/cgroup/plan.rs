@@ -6,11 +6,11 @@ use super::{DevicePolicy, Layout, Mode};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupPlan {
     /// Where: absolute, from the root of each hierarchy; relative, below the cgroup of the process that
-    /// makes it.
+    /// makes it; or `slice:prefix:name`, a scope of systemd.
     pub path: String,
     /// What to write once the directories are there, in this order.
     pub settings: Vec<Setting>,
-    /// Which devices its processes may use. cgroup v2 only: v1 has files for it, which are among the settings.
+    /// Which devices its processes may use. v1 has files for it, which are among the settings as well.
     pub devices: Option<DevicePolicy>,
 }
 

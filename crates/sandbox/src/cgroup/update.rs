@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::directory::{apply, read, write, write_of};
-use super::{Cgroup, CgroupError, Setting};
+use super::{Cgroup, CgroupError, Check, Setting};
+use crate::systemd::Property;
 
 /// A setting, and what there was before it.
 struct Change<'a> {
@@ -17,7 +18,28 @@ struct Change<'a> {
     earlier: Option<String>,
 }
 
+impl Change<'_> {
+    /// The setting that there was before.
+    fn undone(&self) -> Option<Setting> {
+        let mut setting = self.setting.clone();
+        setting.value.clone_from(self.earlier.as_ref()?);
+        Some(setting)
+    }
+}
+
 impl Cgroup {
+    /// The settings, with what stays as it is written out: systemd changes a quota when its period changes.
+    fn whole(&self, settings: &[Setting]) -> Result<Vec<Setting>, CgroupError> {
+        let mut whole = settings.to_vec();
+        for setting in &mut whole {
+            if setting.check == Check::SecondWord {
+                setting.value = write_of(setting, self.directory_of(setting)?).1;
+                setting.check = Check::Written;
+            }
+        }
+        Ok(whole)
+    }
+
     /// Writes settings while processes are in the cgroup. Those that stand as they should are left alone.
     ///
     /// The kernel takes some values only in a certain order, which depends on what is there: memory must not
@@ -28,7 +50,8 @@ impl Cgroup {
     /// The kernel refuses a value; the earlier values have been written back then.
     pub fn update(&self, settings: &[Setting]) -> Result<(), CgroupError> {
         let mut changes = Vec::new();
-        for setting in settings {
+        let settings = self.whole(settings)?;
+        for setting in &settings {
             let directory = self.directory_of(setting)?;
             let (file, value) = write_of(setting, directory);
             let earlier = read(&file).ok().and_then(|text| value_like(&value, &text));
@@ -41,17 +64,33 @@ impl Cgroup {
                 });
             }
         }
+        let changed: Vec<Setting> = changes
+            .iter()
+            .map(|change| change.setting.clone())
+            .collect();
+        for change in &changes {
+            super::unified::make_room(change.setting, change.directory)?;
+        }
+        if let Some(scope) = &self.scope {
+            // First, since systemd writes what it rounds.
+            scope.set(&Property::of(&changed))?;
+        }
         let mut touched: Vec<&Change<'_>> = Vec::new();
         let written = in_some_order(changes.iter().collect(), |change| {
             if !touched.iter().any(|other| std::ptr::eq(*other, change)) {
                 touched.push(change);
             }
-            super::unified::make_room(change.setting, change.directory)?;
             apply(change.setting, change.directory)
         });
         written.map_err(|error| {
             touched.reverse();
             restore(touched);
+            if let Some(scope) = &self.scope {
+                let earlier: Vec<Setting> = changes.iter().filter_map(Change::undone).collect();
+                if let Err(error) = scope.set(&Property::of(&earlier)) {
+                    log::error!("an update that failed could not be undone by systemd: {error}");
+                }
+            }
             error.explained(&changes)
         })
     }

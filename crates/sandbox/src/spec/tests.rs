@@ -538,8 +538,8 @@ fn what_is_refused_is_named() {
         ),
         (
             "/linux/cgroupsPath",
-            json!("system.slice:cri-containerd:c1"),
-            "which is a unit of the systemd cgroup driver",
+            json!("system:cri-containerd:c1"),
+            "is no name of a slice of systemd",
         ),
         (
             "/linux/cgroupsPath",
@@ -1052,6 +1052,9 @@ fn the_cgroup_without_a_path_is_below_the_shim() {
             .path,
         "pods/c2"
     );
+    let scope = "a-b.slice:cri-containerd:c1";
+    let made = changed_plan("/linux/cgroupsPath", json!(scope)).unwrap();
+    assert_eq!(made.cgroup.path, scope);
 }
 
 /// A node with cgroup v2 and most of its controllers.

@@ -73,8 +73,13 @@ pub(super) struct CgroupGuard {
 }
 
 impl CgroupGuard {
-    pub(super) fn create(plan: &CgroupPlan, layout: &Layout) -> Result<Self, CreateError> {
-        let cgroup = Cgroup::create(plan, layout).map_err(CreateError::Cgroup)?;
+    /// `first` is a process to make a scope of systemd for.
+    pub(super) fn create(
+        plan: &CgroupPlan,
+        layout: &Layout,
+        first: Option<u32>,
+    ) -> Result<Self, CreateError> {
+        let cgroup = Cgroup::create_with(plan, layout, first).map_err(CreateError::Cgroup)?;
         Ok(Self {
             cgroup,
             keep: false,

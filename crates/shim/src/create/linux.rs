@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
+use skiff_sandbox::systemd::Scope;
 
 use super::guards::Notes;
 use super::{CreateError, early_record};
@@ -47,9 +48,11 @@ pub(super) async fn make(
     if !options.linux_programs {
         return Err(module::forbidden(path));
     }
+    let cgroup = cgroup(spec, &request.id);
     let runc = Runc::find(
         &options.runc,
-        options.systemd_cgroup,
+        // As for a guest's cgroup, the form of its path decides.
+        options.systemd_cgroup || Scope::parse(cgroup).is_some(),
         &pod.namespace,
         &bundle,
     )
@@ -60,7 +63,6 @@ pub(super) async fn make(
         places.open()
     };
     let stdio = streams.insert(opened.map_err(CreateError::Stdio)?);
-    let cgroup = cgroup(spec, &request.id);
     let notes = Notes::write(pod, request, &bundle, cgroup, Some(&runc))?;
     // There is no host that would write to it: what an earlier container left is taken away, and room is kept for the
     // end of this one.

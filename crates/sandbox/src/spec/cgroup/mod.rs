@@ -7,6 +7,7 @@ use oci_spec::runtime::{Linux, LinuxResources};
 use super::{Facts, Refusal};
 use crate::cgroup::plan::CORE;
 use crate::cgroup::{CgroupPlan, Check, Mode, Setting};
+use crate::systemd::Scope;
 
 mod devices;
 mod v1;
@@ -26,16 +27,13 @@ pub(super) fn cgroup(linux: &Linux, facts: &Facts, id: &str) -> Result<CgroupPla
         .as_ref()
         .and_then(|resources| resources.devices().as_deref());
     let policy = devices::policy(rules.unwrap_or_default())?;
-    let devices = if facts.cgroups.mode == Mode::V2 {
-        Some(policy)
-    } else {
+    if facts.cgroups.mode != Mode::V2 {
         devices::write(&policy, &mut writes)?;
-        None
-    };
+    }
     Ok(CgroupPlan {
         path,
         settings: writes.settings,
-        devices,
+        devices: Some(policy),
     })
 }
 
@@ -70,12 +68,11 @@ fn path(linux: &Linux, id: &str) -> Result<String, Refusal> {
     let text = path
         .to_str()
         .ok_or_else(|| Refusal::new(field, "is not valid text"))?;
-    if !text.starts_with('/') && text.split(':').count() == 3 {
-        let reason = format!(
-            "is {text:?}, which is a unit of the systemd cgroup driver, and that is not supported yet: \
-             use the cgroupfs driver, in the kubelet (cgroupDriver: cgroupfs) and in containerd (SystemdCgroup = false)"
-        );
-        return Err(Refusal::new(field, reason));
+    if let Some(scope) = Scope::parse(text) {
+        return match scope {
+            Ok(_) => Ok(text.to_owned()),
+            Err(reason) => Err(Refusal::new(field, reason)),
+        };
     }
     let mut parts = text
         .split('/')
