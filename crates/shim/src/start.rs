@@ -176,6 +176,8 @@ fn group(config: &Path) -> Result<Option<String>, StartError> {
 /// containerd waits until nobody has its pipes any more.
 fn fork(listener: UnixListener) -> io::Result<Option<UnixListener>> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // A shim that keeps the rank it has is no reason to start no container.
+    drop(rank_after_containerd());
     if let sys::Fork::Parent = sys::fork()? {
         // Not waited for: it outlives this process, and init takes it over.
         return Ok(None);
@@ -195,6 +197,16 @@ fn fork(listener: UnixListener) -> io::Result<Option<UnixListener>> {
             Ok(Some(listener))
         },
     )
+}
+
+/// Has the kernel, out of memory, take this process and what it makes before containerd, which all pods need.
+fn rank_after_containerd() -> io::Result<()> {
+    const LAST: i32 = 1000;
+    let containerd = std::os::unix::process::parent_id();
+    let rank = fs::read_to_string(format!("/proc/{containerd}/oom_score_adj"))?;
+    let rank: i32 = rank.trim().parse().map_err(io::Error::other)?;
+    let own = rank.saturating_add(1).min(LAST);
+    fs::write("/proc/self/oom_score_adj", own.to_string())
 }
 
 /// The bundle's `log` FIFO, which containerd has made and reads. For reading too: the daemon's lines then

@@ -17,9 +17,6 @@ use crate::status::TaskError;
 use crate::task::Task;
 use crate::terminal::{self, Terminal};
 
-/// Exit code of a process that could not be started.
-const NOT_STARTED: u8 = 126;
-
 /// Starts an exec process, up to the event of its start. It is not stopped half way when the call is given up.
 ///
 /// # Errors
@@ -49,7 +46,8 @@ pub(crate) async fn start(
                 Ok(())
             }
             Err(source) => {
-                starting.failed(NOT_STARTED);
+                // As with containerd's own shim, it goes on waiting for a start that works.
+                drop(starting);
                 Err(TaskError::runc("start", task.who(&process))(source))
             }
         }
