@@ -37,7 +37,15 @@ case $suite in
   containerd) run "$@" ;;
   cycles) run "${@:-cycles}" ;;
   crash) run "${@:-crash}" ;;
-  install) build_node && cargo test --quiet --locked -p skiff-test --test install -- "$@" ;;
+  install)
+    build_node
+    test/node/build.sh containerd-2.4 containerd-2.1 containerd-1.7
+    # What an installer writes to is the tests' own: nothing of this machine's is seen, or removed.
+    mkdir -p /var/lib/skiff
+    SKIFF_OWN_MOUNTS=yes unshare --mount --propagation private bash -c \
+      'for folder in /opt /run /var/lib/skiff; do mount -t tmpfs skiff-test "$folder" || exit 1; done
+       exec cargo test --quiet --locked -p skiff-test --test install -- "$@"' install "$@"
+    ;;
   compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
   critest)
     test/node/packages.sh busybox nginx

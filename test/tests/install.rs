@@ -8,6 +8,8 @@
 mod corpus;
 #[path = "install/killed.rs"]
 mod killed;
+#[path = "install/real.rs"]
+mod real;
 #[path = "install/stand_in.rs"]
 mod stand_in;
 #[path = "install/tree.rs"]
@@ -32,5 +34,5 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    skiff_test::runner::main(&[corpus::CASES, killed::CASES], &[])
+    skiff_test::runner::main(&[corpus::CASES, real::CASES, killed::CASES], &[])
 }
