@@ -410,6 +410,8 @@ impl Drop for Node {
         }
         self.probe.long_lived.clear();
         self.probe.sweep();
+        // runc keeps the directory of a namespace whose containers are gone.
+        fs::remove_dir_all(crate::residue::runc_state(&self.namespace)).ok();
         let log = self.log();
         // What it says of its plugins is of no interest once it runs.
         let since = log

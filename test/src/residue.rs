@@ -28,6 +28,11 @@ pub struct Probe {
     pub long_lived: Vec<u32>,
 }
 
+/// Where runc keeps the state of a namespace's containers.
+pub(crate) fn runc_state(namespace: &str) -> PathBuf {
+    Path::new("/run/containerd/runc").join(namespace)
+}
+
 /// One line for each thing that is there.
 pub type Snapshot = BTreeSet<String>;
 
@@ -146,6 +151,17 @@ impl Probe {
     }
 
     fn files(&self, found: &mut Snapshot) {
+        let directory = self.directory.display().to_string();
+        for namespace in [self.namespace.as_str(), "k8s.io"] {
+            let states = fs::read_dir(runc_state(namespace)).into_iter().flatten();
+            for state in states.flatten() {
+                // The namespace of CRI is shared with the machine's other containerds.
+                let text = fs::read_to_string(state.path().join("state.json")).unwrap_or_default();
+                if namespace == self.namespace || text.contains(&directory) {
+                    found.insert(format!("runc's state {}", state.path().display()));
+                }
+            }
+        }
         for place in [
             "state",
             "run",

@@ -28,6 +28,8 @@ mod life;
 mod limits;
 #[path = "containerd/linux.rs"]
 mod linux;
+#[path = "containerd/linux_pods.rs"]
+mod linux_pods;
 #[path = "containerd/options.rs"]
 mod options;
 #[path = "containerd/reach.rs"]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         command::CASES,
         life::CASES,
         linux::CASES,
+        linux_pods::CASES,
         terminal::CASES,
         limits::CASES,
         figures::CASES,

@@ -108,6 +108,14 @@ pub struct ImageView {
 }
 
 impl ImageView {
+    /// What a container without an image is taken for: an ordinary image, of which nothing is known.
+    pub fn of_nothing() -> Self {
+        Self {
+            config_type: CONFIG_IMAGE.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Whether the config is that of an ordinary image (with a root file system), not of an artifact.
     pub fn has_image_config(&self) -> bool {
         matches!(self.config_type.as_str(), CONFIG_IMAGE | CONFIG_DOCKER)

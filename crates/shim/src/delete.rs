@@ -29,6 +29,8 @@ use crate::{runc, serve, socket, status};
 const DEEPEST_MOUNTS: usize = 16;
 /// How long the container's own shim may take to end by itself, and then by being killed.
 const SHIM_PATIENCE: Duration = Duration::from_secs(1);
+/// How often is looked for the socket of a shim that has ended, 10 ms each.
+const SOCKET_LOOKS: usize = 50;
 
 /// Why nothing was deleted.
 #[derive(Debug, thiserror::Error)]
@@ -125,8 +127,15 @@ fn end_shim(flags: &Flags, bundle: &Path, alone: bool) -> bool {
     } else {
         socket::server(path).is_ok_and(|server| server.is_some())
     };
-    if let Err(error) = socket::remove_dead(path) {
-        log::warn!("{}", status::chain(&error));
+    for _ in 0..SOCKET_LOOKS {
+        if let Err(error) = socket::remove_dead(path) {
+            log::warn!("{}", status::chain(&error));
+        }
+        // A process that the shim was just starting has its descriptors until it has become its program.
+        if served || !path.exists() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
     served
 }

@@ -14,7 +14,7 @@ use skiff_image::choose::{
     self, Choice, Content, HEAD_BYTES, Module, Probe, Request, Source, Step,
 };
 use skiff_image::containerd::{LookupError, lookup_image, read_layer};
-use skiff_image::view::Layer;
+use skiff_image::view::{ImageView, Layer};
 use skiff_sandbox::rootfs::open_in_root;
 
 use crate::create::CreateError;
@@ -93,12 +93,12 @@ pub async fn choose(
     let choice = match choose::choose_in_root(&request, &probe) {
         Step::Decided(choice) => choice,
         Step::AskImage => {
-            let image = lookup_image(&pod.address, &pod.namespace, id).await;
-            choose::choose(
-                &request,
-                &probe,
-                &image.map_err(|error| CreateError::Module(ModuleError::Image(error)))?,
-            )
+            let image = match lookup_image(&pod.address, &pod.namespace, id).await {
+                // A Linux program runs without an image, too.
+                Err(error) if is_program(&probe) && error.is_gone() => ImageView::of_nothing(),
+                other => other.map_err(|error| CreateError::Module(ModuleError::Image(error)))?,
+            };
+            choose::choose(&request, &probe, &image)
         }
     };
     match choice {
@@ -175,6 +175,16 @@ pub fn forbidden(path: &str) -> CreateError {
 
 fn refused(refusal: choose::Refusal) -> CreateError {
     CreateError::Module(ModuleError::Refused(refusal))
+}
+
+fn is_program(probe: &Probe) -> bool {
+    matches!(
+        probe,
+        Probe::Found {
+            content: Content::Elf | Content::Script,
+            ..
+        }
+    )
 }
 
 /// A layer's bytes, read from containerd when the cache does not have its code.

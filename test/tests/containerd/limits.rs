@@ -8,18 +8,21 @@ use serde_json::{Value, json};
 use skiff_test::command::wait_for;
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{CriContainer, Node, RUNC, Run, Version};
+use skiff_test::node::{CriContainer, Node, RUNC, Run, SKIFF, Version};
 
 skiff_test::cases!(
     pause_and_resume,
     pause_and_resume_of_runc,
+    pause_and_resume_of_a_linux_container,
     a_signal_waits_for_the_end_of_a_pause,
     out_of_memory_2_4,
     out_of_memory_1_7,
     out_of_memory_of_runc,
+    out_of_memory_of_a_linux_container,
     resize_2_4,
     resize_1_7,
     resize_of_runc,
+    resize_of_a_linux_container,
 );
 
 const MEGABYTE: u64 = 1 << 20;
@@ -56,11 +59,19 @@ fn pause_and_resume() -> Result<()> {
 }
 
 fn pause_and_resume_of_runc() -> Result<()> {
+    linux_pause_and_resume(RUNC)
+}
+
+fn pause_and_resume_of_a_linux_container() -> Result<()> {
+    linux_pause_and_resume(SKIFF)
+}
+
+fn linux_pause_and_resume(runtime: &str) -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let image = Image::busybox("busybox")?;
     node.import(&image)?;
     let script = "echo up; while :; do :; done";
-    let run = node.run(&image).runtime(RUNC);
+    let run = node.run(&image).runtime(runtime);
     paused_and_killed(&node, run.args(["/bin/busybox", "sh", "-c", script]))
 }
 
@@ -107,6 +118,14 @@ fn out_of_memory_of_runc() -> Result<()> {
     out_of_memory(Version::V2_4, "runc", &Image::busybox("box")?, &command)
 }
 
+fn out_of_memory_of_a_linux_container() -> Result<()> {
+    let command = ["/bin/busybox", "tail", "/dev/zero"];
+    for version in [Version::V2_4, Version::V1_7] {
+        out_of_memory(version, "skiff", &Image::busybox("box")?, &command)?;
+    }
+    Ok(())
+}
+
 fn out_of_memory(version: Version, handler: &str, image: &Image, command: &[&str]) -> Result<()> {
     let mut node = Node::start(version)?;
     let reference = node.registry()?.push(image, "greedy")?;
@@ -141,10 +160,18 @@ fn resize_1_7() -> Result<()> {
 }
 
 fn resize_of_runc() -> Result<()> {
+    linux_resize("runc")
+}
+
+fn resize_of_a_linux_container() -> Result<()> {
+    linux_resize("skiff")
+}
+
+fn linux_resize(handler: &str) -> Result<()> {
     let script =
         "x=aaaaaaaa; while [ ${#x} -lt 12000000 ]; do x=$x$x; done; echo up; sleep 1000; echo $x";
     let config = json!({ "command": ["/bin/busybox", "sh", "-c", script] });
-    resize(Version::V2_4, "runc", &Image::busybox("box")?, config)
+    resize(Version::V2_4, handler, &Image::busybox("box")?, config)
 }
 
 fn limit(node: &Node, container: &CriContainer<'_>, controller: &str, file: &str) -> Result<u64> {
@@ -204,7 +231,7 @@ fn resize(version: Version, handler: &str, image: &Image, mut config: Value) -> 
     let refused = update(4 * MEGABYTE, 300, 50_000, 10_000)?;
     ensure!(refused.code != 0, "4 MiB are enough for 20");
     ensure!(
-        handler == "runc" || refused.stderr.contains("its processes use "),
+        handler != "wasmtime" || refused.stderr.contains("its processes use "),
         "it does not say why: {}",
         refused.stderr
     );

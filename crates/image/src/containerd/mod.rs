@@ -176,6 +176,17 @@ pub enum LookupError {
 }
 
 impl LookupError {
+    /// Whether containerd knows no such container, or has its image no more.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Container { source, .. } => source.is_not_found(),
+            Self::ImageGone { .. } | Self::BlobGone { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl LookupError {
     fn blob(what: &'static str, digest: &Digest, source: CallError) -> Self {
         let digest = digest.clone();
         if source.is_not_found() {
@@ -230,10 +241,7 @@ async fn lookup_image_within(
             source,
         })?;
     if record.image.is_empty() {
-        return Ok(ImageView {
-            config_type: CONFIG_IMAGE.to_owned(),
-            ..ImageView::default()
-        });
+        return Ok(ImageView::of_nothing());
     }
     let image = record.image.clone();
     let target = match client.image(&image).await {
