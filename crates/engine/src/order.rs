@@ -74,15 +74,26 @@ pub struct Compiled {
     pub milliseconds: u64,
 }
 
-/// The order of the init program: become the container, then exec a Linux program from a descriptor.
+/// The order of the init program: become part of a container, then exec a Linux program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramOrder {
     /// What to do to oneself first.
     pub plan: Plan,
     /// The executable.
-    pub program: Slot,
+    pub program: Command,
     /// `argv`.
     pub args: Vec<String>,
     /// `KEY=value`.
     pub env: Vec<String>,
+}
+
+/// What to execute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// One of ours, in this slot.
+    Slot(Slot),
+    /// One of the container's, at this path of its root. Without `HOME` in its environment it gets its user's.
+    Path(String),
+    /// None: that the plan is executed is all that is wanted.
+    Nothing,
 }

@@ -1,18 +1,21 @@
-//! The first process of a container that is a Linux program: executes the plan on itself, waits for the
-//! shim's word, becomes the program. The pod's pause process is started by it.
+//! A process of a container that is a Linux program: executes the plan on itself, waits for the shim's word, becomes
+//! the program. The pod's pause process is started by it, and what is executed in a container of a Wasm guest.
 //!
 //! Nothing is allocated, read or opened here that the program would inherit: all descriptors but the
 //! standard streams close on exec.
 
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use skiff_engine::order::ProgramOrder;
+use skiff_engine::order::{Command, ProgramOrder};
 use skiff_sandbox::control::{self, ChildControl, Report};
 use skiff_sandbox::execute::execute;
 use skiff_sandbox::sentence::chain;
-use skiff_sandbox::sys::exec::execute_fd;
+use skiff_sandbox::sys::exec::{execute_fd, execute_path};
+
+mod home;
 
 /// What a shell answers for a program that it could not execute.
 const CANNOT_EXECUTE: u8 = 126;
@@ -43,19 +46,52 @@ fn main() -> ExitCode {
 fn run(control: &ChildControl) -> Result<ExitCode, Option<String>> {
     let tell = |error: &dyn std::error::Error| Some(chain(error));
     let order: ProgramOrder = control::read_order().map_err(|error| tell(&error))?;
-    let program = control::adopt_slot(order.program).map_err(|error| tell(&error))?;
+    let own = match order.program {
+        Command::Slot(slot) => Some(control::adopt_slot(slot).map_err(|error| tell(&error))?),
+        Command::Path(_) | Command::Nothing => None,
+    };
     let args = strings(&order.args)?;
-    let environment = strings(&order.env)?;
+    let mut environment = strings(&order.env)?;
     execute(&order.plan).map_err(|error| tell(&error))?;
     control.report(&Report::Ready).map_err(|_| None)?;
     if !control.wait_for_go().map_err(|error| tell(&error))? {
         return Err(None);
     }
+    if let Command::Path(_) = order.program {
+        environment.extend(home::missing(&order.env, order.plan.identity.uid));
+    }
     let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
-    let error = execute_fd(program.as_fd(), &args, &environment);
-    let name = order.args.first().map_or("the program", String::as_str);
-    Err(Some(format!("could not execute {name}: {error}")))
+    let (name, error) = match (&order.program, own) {
+        (_, Some(program)) => {
+            let error = execute_fd(program.as_fd(), &args, &environment);
+            (order.args.first().cloned().unwrap_or_default(), error)
+        }
+        (Command::Path(path), None) => {
+            let program = strings(std::slice::from_ref(path))?;
+            let [program] = program.as_slice() else {
+                return Err(None);
+            };
+            (path.clone(), execute_path(program, &args, &environment))
+        }
+        _ => return Err(None),
+    };
+    Err(Some(why(&name, &error)))
+}
+
+/// A sentence, with the words that clients look for.
+fn why(name: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => format!(
+            "could not execute {name}: no such file or directory: if the file is there, the interpreter or loader \
+             that it names is not"
+        ),
+        Some(libc::EACCES) => format!("could not execute {name}: permission denied"),
+        Some(libc::ENOEXEC) => format!(
+            "could not execute {name}: exec format error: it is made for another processor, or damaged"
+        ),
+        _ => format!("could not execute {name}: {error}"),
+    }
 }
 
 fn strings(strings: &[String]) -> Result<Vec<CString>, Option<String>> {

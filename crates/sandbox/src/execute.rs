@@ -18,6 +18,7 @@ use crate::sys::process;
 mod check;
 mod guest;
 mod identity;
+mod linux_tree;
 mod mountinfo;
 mod namespaces;
 mod procfs;
@@ -86,9 +87,13 @@ pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
 
     namespaces::enter(plan, &proc)?;
-    let directory = match &plan.root {
-        Some(root) => tree::build(root, &plan.working_directory, &proc)?,
-        None => tree::open_working_directory(&plan.working_directory)?,
+    let directory = match (&plan.root, &plan.linux_tree) {
+        (Some(root), _) => tree::build(root, &plan.working_directory, &proc)?,
+        (None, Some(tree)) => {
+            linux_tree::build(tree)?;
+            tree::open_working_directory(&plan.working_directory)?
+        }
+        (None, None) => tree::open_working_directory(&plan.working_directory)?,
     };
     for limit in &plan.rlimits {
         let step = || {

@@ -58,6 +58,9 @@ pub struct Plan {
     /// The mount tree to live in; `None` leaves the mount namespace alone. Needs a new mount namespace
     /// in [`Plan::new`]: the process refuses to change the tree that it shares with the node.
     pub root: Option<Root>,
+    /// Instead of [`Plan::root`]: the tree of Linux programs in a container of a guest, made from the guest's, in a
+    /// mount namespace of its own. The process enters that of the guest before.
+    pub linux_tree: Option<LinuxTree>,
     /// Process limits: resource number of `setrlimit(2)`, soft, hard.
     pub rlimits: Vec<Rlimit>,
     /// As [`Plan::cgroup_tasks`], for the hierarchy that rations processor time, joined when all but the change of
@@ -207,6 +210,76 @@ pub struct Attach {
     pub at: String,
     /// Whether the mounted thing is a directory.
     pub directory: bool,
+}
+
+/// What Linux programs see in a container whose first process has the tree of a guest: the same root and volumes, and
+/// the kernel's file systems besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinuxTree {
+    /// Mounts inside, in order.
+    pub places: Vec<Place>,
+    /// Devices to make.
+    pub devices: Vec<Device>,
+    /// Files and directories to put something empty over.
+    pub masked: Vec<String>,
+    /// Files and directories to make read-only.
+    pub read_only_paths: Vec<String>,
+    /// The root becomes read-only once everything is attached.
+    pub read_only: bool,
+}
+
+/// One mount of a [`LinuxTree`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Absolute path inside the root.
+    pub at: String,
+    /// What is there.
+    pub what: Content,
+}
+
+/// What is mounted at a [`Place`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// What the guest has there.
+    Guests {
+        /// With what is mounted below.
+        recursive: bool,
+        /// Mount flags that the guest has it with, and Linux programs have not.
+        clear: u64,
+    },
+    /// A file system of the kernel's.
+    New {
+        /// `proc`.
+        fstype: String,
+        /// `key=value` or `key`.
+        options: Vec<(String, Option<String>)>,
+        /// Mount flags.
+        attributes: u64,
+    },
+    /// The container's cgroup: one directory for each hierarchy of v1, by name; of v2 alone, it itself, with no name.
+    Cgroup {
+        /// Detached mounts, flags set.
+        directories: Vec<(String, Slot)>,
+        /// Flags of the directory that holds them.
+        attributes: u64,
+    },
+}
+
+/// A device node or FIFO to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path inside the root.
+    pub path: String,
+    /// Type and permissions, as `mknod(2)` takes them.
+    pub mode: u32,
+    /// Numbers of the device.
+    pub major: u32,
+    /// See above.
+    pub minor: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// How mounts travel between mount namespaces.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
-use skiff_engine::order::{Guest, HostOrder, ProgramOrder};
+use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder};
 use skiff_image::choose::Module;
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
@@ -367,7 +367,7 @@ async fn make(
             pause = open_program(pod, "skiff-pause")?;
             let order = ProgramOrder {
                 plan: blueprint.plan,
-                program: append(&mut slots, pause.as_fd())?,
+                program: Command::Slot(append(&mut slots, pause.as_fd())?),
                 args: vec!["pause".to_owned()],
                 env: Vec::new(),
             };

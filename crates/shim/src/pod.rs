@@ -426,6 +426,9 @@ impl Pod {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
+        if let Backend::Host(host) = &task.backend {
+            host.close().await;
+        }
         leftovers::forget(&self.bundle, &task.id);
         leftovers::forget(&task.bundle, &task.id);
         self.tasks().by_id.remove(&task.id);

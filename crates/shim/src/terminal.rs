@@ -5,7 +5,7 @@
 //! the shim's own writing end of the input FIFO keeps that from being an end of file, until `CloseIO`.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,10 +47,23 @@ pub struct Terminal {
 /// See [`Device::open`].
 pub fn device(process: Option<&ProcessSpec>) -> Result<Device, DeviceError> {
     let uid = process.map_or(0, |process| process.user().uid());
+    let (rows, columns) = size(process);
+    Device::open(uid, rows, columns)
+}
+
+/// Makes it in the container's own `/dev/pts`, where its programs find it by name.
+///
+/// # Errors
+/// See [`Device::open_in`].
+pub fn device_of(terminals: BorrowedFd<'_>, process: &ProcessSpec) -> Result<Device, DeviceError> {
+    let (rows, columns) = size(Some(process));
+    Device::open_in(terminals, process.user().uid(), rows, columns)
+}
+
+fn size(process: Option<&ProcessSpec>) -> (u16, u16) {
     let size = process.and_then(|process| process.console_size());
     let cells = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-    let (rows, columns) = size.map_or((0, 0), |size| (cells(size.height()), cells(size.width())));
-    Device::open(uid, rows, columns)
+    size.map_or((0, 0), |size| (cells(size.height()), cells(size.width())))
 }
 
 /// `ResizePty`.

@@ -40,6 +40,7 @@ fn main() -> Result<ExitCode, Failure> {
         control.report(&Report::Failed(skiff_sandbox::sentence::chain(&error)))?;
         return Ok(ExitCode::FAILURE);
     }
+    skiff_sandbox::sys::process::ignore_children()?;
     let record = File::from(adopt_slot(guest.exit_record)?);
     control.report(&Report::Ready)?;
     if !control.wait_for_go()? {

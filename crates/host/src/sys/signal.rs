@@ -58,7 +58,8 @@ pub fn end_on_all(record: i32) -> io::Result<()> {
     for signal in TERMINATING.into_iter().chain(35..=LAST_SIGNAL) {
         handle(signal)?;
     }
-    Ok(())
+    // As PID 1 it becomes the parent of what programs that were executed beside the guest leave behind.
+    skiff_sandbox::sys::process::ignore_children()
 }
 
 /// What is said when the time is over. Set once, before the timer is.

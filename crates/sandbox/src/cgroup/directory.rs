@@ -165,6 +165,24 @@ impl Cgroup {
             .collect()
     }
 
+    /// Its directories, by the names that hierarchies have below `/sys/fs/cgroup`; of v2 alone, one without a name.
+    pub fn places(&self) -> Vec<(String, PathBuf)> {
+        let mut places: Vec<_> = self
+            .directories
+            .iter()
+            .map(|directory| {
+                let name = directory.controllers.join(",");
+                let name = name.strip_prefix("name=").unwrap_or(&name).to_owned();
+                (name, directory.path.clone())
+            })
+            .collect();
+        if let Some(unified) = &self.unified {
+            let name = if places.is_empty() { "" } else { "unified" };
+            places.push((name.to_owned(), unified.clone()));
+        }
+        places
+    }
+
     /// The directory in the unified tree, if there is one, for `CLONE_INTO_CGROUP`.
     ///
     /// # Errors

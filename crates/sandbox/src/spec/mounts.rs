@@ -22,7 +22,7 @@ use crate::plan::Propagation;
 use crate::sys::mount::{Change, attribute};
 
 /// Everything in a guest's tree is so; no bit of an image is a privilege, a device or a program.
-const GUEST: u64 = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+pub(super) const GUEST: u64 = attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
 
 /// File systems through which the kernel itself is seen or changed.
 const KERNEL: [&str; 18] = [
@@ -75,7 +75,7 @@ pub(super) fn root_propagation(value: Option<&str>) -> Result<Propagation, Refus
 }
 
 /// The destination without `.`, `..` and doubled slashes. `..` at the root stays there, as the kernel has it.
-fn destination(mount: &Mount) -> Result<String, Refusal> {
+pub(super) fn destination(mount: &Mount) -> Result<String, Refusal> {
     let path = mount.destination();
     let bad = |reason: &str| Err(Refusal::new(field(&path.display().to_string()), reason));
     let Some(text) = path.to_str() else {
@@ -103,20 +103,31 @@ fn destination(mount: &Mount) -> Result<String, Refusal> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-fn field(destination: &str) -> String {
+pub(super) fn field(destination: &str) -> String {
     format!("mounts[{destination}]")
+}
+
+pub(super) fn is_bind(mount: &Mount) -> bool {
+    let words = mount.options().as_deref().unwrap_or_default();
+    mount.typ().as_deref() == Some("bind")
+        || words.iter().any(|word| word == "bind" || word == "rbind")
+}
+
+/// Whether a guest has no such mount.
+pub(super) fn is_left_out(mount: &Mount, at: &str) -> bool {
+    let typ = mount.typ().as_deref().unwrap_or_default();
+    let below = |directory: &str| Path::new(at).starts_with(directory);
+    below("/proc")
+        || below("/sys")
+        || !is_bind(mount) && (KERNEL.contains(&typ) || at == "/dev" && typ == "tmpfs")
 }
 
 fn source(mount: &Mount, at: &str, in_user: bool) -> Result<Option<Source>, Refusal> {
     let field = field(at);
     let typ = mount.typ().as_deref().unwrap_or_default();
     let words = mount.options().as_deref().unwrap_or_default();
-    let bind = typ == "bind" || words.iter().any(|word| word == "bind" || word == "rbind");
-    let below = |directory: &str| Path::new(at).starts_with(directory);
-    if below("/proc")
-        || below("/sys")
-        || !bind && (KERNEL.contains(&typ) || at == "/dev" && typ == "tmpfs")
-    {
+    let bind = is_bind(mount);
+    if is_left_out(mount, at) {
         return Ok(None);
     }
     let options = Options::parse(words, bind, &field)?;
@@ -179,18 +190,18 @@ fn ids(
 }
 
 /// Mount options as runc and mount(8) have them; of contradictory ones the last wins.
-struct Options {
-    recursive: bool,
-    change: Change,
+pub(super) struct Options {
+    pub(super) recursive: bool,
+    pub(super) change: Change,
     recursive_change: Change,
     propagation: Option<(Propagation, bool)>,
     /// `idmap`, or with `true` `ridmap`.
     map_ids: Option<bool>,
-    data: Vec<(String, Option<String>)>,
+    pub(super) data: Vec<(String, Option<String>)>,
 }
 
 impl Options {
-    fn parse(words: &[String], bind: bool, field: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(words: &[String], bind: bool, field: &str) -> Result<Self, Refusal> {
         let mut options = Self {
             recursive: false,
             change: Change::default(),

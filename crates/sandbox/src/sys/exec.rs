@@ -25,6 +25,17 @@ pub fn execute_fd(program: BorrowedFd<'_>, args: &[&CStr], environment: &[&CStr]
     io::Error::last_os_error()
 }
 
+/// Replaces the process by the program at `path`, which may be a script. Returns only when it cannot.
+pub fn execute_path(path: &CStr, args: &[&CStr], environment: &[&CStr]) -> io::Error {
+    let args = pointers(args);
+    let environment = pointers(environment);
+    // SAFETY: as in `execute_fd`.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // SAFETY: the path ends with NUL; the vectors as in `execute_fd`.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
 /// The strings' addresses and a null pointer, as exec takes them.
 pub(crate) fn pointers(strings: &[&CStr]) -> Vec<*const c_char> {
     strings

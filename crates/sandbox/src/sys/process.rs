@@ -152,6 +152,20 @@ pub fn hide() -> io::Result<()> {
     )?)
 }
 
+/// Children of this process are gone when they end: nobody has to wait for them. For one that is PID 1 of a pid
+/// namespace, where whoever loses its parent becomes its child, and that executes no other program: it would
+/// inherit this.
+///
+/// # Errors
+/// None are expected.
+pub fn ignore_children() -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code of this process.
+    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// The `CLONE_NEW…` flags of a set of namespaces.
 pub(crate) fn clone_flags(new: NewNamespaces) -> u32 {
     let flags = [

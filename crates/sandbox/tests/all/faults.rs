@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use skiff_engine::order::ProgramOrder;
+use skiff_engine::order::{self, ProgramOrder};
 use skiff_sandbox::plan::{
     Capabilities, Identity, Namespace, NewNamespaces, Plan, Propagation, Rlimit, Root,
     SeccompFilter, Slot,
@@ -51,7 +51,7 @@ fn launch_with(call: &str, how: &str) -> Option<String> {
     let order = image.path("order");
     let program = ProgramOrder {
         plan: plan(),
-        program: Slot(0),
+        program: order::Command::Slot(Slot(0)),
         args: vec!["program".to_owned(), "exit".to_owned(), "0".to_owned()],
         env: Vec::new(),
     };

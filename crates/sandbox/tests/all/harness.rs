@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use skiff_engine::order::ProgramOrder;
+use skiff_engine::order::{self, ProgramOrder};
 use skiff_sandbox::control::Report;
 use skiff_sandbox::launch::{Inside, Launch, LaunchError, Launched, launch, launch_inside};
 use skiff_sandbox::plan::{
@@ -328,7 +328,7 @@ impl Case {
         let rlimits = self.plan.rlimits.clone();
         let order = ProgramOrder {
             plan: self.plan,
-            program,
+            program: order::Command::Slot(program),
             args: self.args,
             env: self.env,
         };

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use skiff_engine::order::ProgramOrder;
+use skiff_engine::order::{self, ProgramOrder};
 use skiff_sandbox::control::ControlError;
 use skiff_sandbox::launch::{Launch, LaunchError, launch};
 use skiff_sandbox::plan::{Namespace, NewNamespaces, Plan, Rlimit, Slot};
@@ -139,7 +139,7 @@ fn a_container_dies_with_its_shim() {
     plan.capabilities.effective = 0;
     let program = ProgramOrder {
         plan,
-        program: Slot(0),
+        program: order::Command::Slot(Slot(0)),
         args: vec!["program".to_owned(), "wait".to_owned()],
         env: Vec::new(),
     };

@@ -8,27 +8,30 @@ use std::sync::Mutex;
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use rustix::fs::{Mode, OFlags};
 use skiff_engine::options::GuestOptions;
-use skiff_engine::order::{Guest, HostOrder};
+use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder};
+use skiff_sandbox::control::{ControlError, Report};
 use skiff_sandbox::launch::{LaunchError, Launched, NewNamespaces};
-use skiff_sandbox::plan::Plan;
+use skiff_sandbox::plan::{JoinNamespace, Namespace, Plan};
 use skiff_sandbox::programs::Executable;
+use skiff_sandbox::sentence::readable;
 use skiff_sandbox::spec::{Joiner, Role, joiner};
 use skiff_sandbox::sys::process as sys;
+use tokio::time::timeout;
 
 use super::search::{self, Found};
-use super::{ExecError, Host};
+use super::{ExecError, Host, linux};
 use crate::create::{CreateError, read_spec};
-use crate::launching::{self, Start, append, ready, start_process};
+use crate::launching::{self, READY_PATIENCE, Start, append, ready, report, start_process};
 use crate::module;
 use crate::pod::Pod;
 use crate::process::{Body, Process};
 use crate::task::Task;
-use crate::terminal::{self, Terminal, keep_open};
+use crate::terminal::{self, Device, Terminal, keep_open};
 
 /// What is launched.
-struct Program {
-    name: String,
-    file: Executable,
+pub(super) struct Program {
+    pub(super) name: String,
+    pub(super) file: Executable,
 }
 
 /// Makes the process and lets it run. Dropped half way, it ends.
@@ -57,9 +60,21 @@ pub(super) async fn join(
             };
             joining.guest(plan.plan, &module, host).await
         }
-        Found::Program(path) => Err(ExecError::Program(format!(
-            "{path} is a Linux program: in a Wasm container only modules can be executed yet"
-        ))),
+        Found::Program(path) => {
+            let plan = plan(pod, &spec, wanted, Role::Program)?;
+            let (name, file) = launching::open_init(pod)?;
+            let program = Program { name, file };
+            let mounts = linux::mounts(task, host, &spec, &plan, &program).await?;
+            let joining = Joining {
+                task,
+                process,
+                wanted,
+                spec: &spec,
+                program: &program,
+                pids: plan.pids,
+            };
+            joining.program(plan.plan, path, &mounts).await
+        }
     }
 }
 
@@ -132,20 +147,66 @@ impl Joining<'_> {
         };
         let order =
             postcard::to_stdvec(&order).map_err(|error| CreateError::Order(error.to_string()))?;
-        self.launch(&order, &slots).await
+        let device = self.device(None)?;
+        self.launch(&order, &slots, device, false).await
+    }
+
+    /// A Linux program of the container's root, at `path`.
+    async fn program(
+        &self,
+        mut plan: Plan,
+        path: String,
+        mounts: &linux::Mounts,
+    ) -> Result<Body, ExecError> {
+        let container = self.container()?;
+        let tasks = self.task.cgroup.tasks().map_err(CreateError::Cgroup)?;
+        let mut slots: Vec<BorrowedFd<'_>> = vec![container];
+        slots.extend(tasks.iter().map(AsFd::as_fd));
+        // Not the guest's mounts, under which no program can be executed.
+        if let Some(container) = &mut plan.join_process {
+            container.kinds = container.kinds.without(Namespace::Mount);
+        }
+        plan.join.push(JoinNamespace {
+            kind: Namespace::Mount,
+            from: append(&mut slots, mounts.namespace.as_fd())?,
+        });
+        let order = ProgramOrder {
+            plan,
+            program: Command::Path(path),
+            args: self.wanted.args().clone().unwrap_or_default(),
+            env: self.wanted.env().clone().unwrap_or_default(),
+        };
+        let order =
+            postcard::to_stdvec(&order).map_err(|error| CreateError::Order(error.to_string()))?;
+        let device = self.device(mounts.terminals.as_ref())?;
+        self.launch(&order, &slots, device, true).await
+    }
+
+    /// Its terminal, if it is to have one: of the container's own ones where there are any.
+    fn device(&self, terminals: Option<&OwnedFd>) -> Result<Option<Device>, ExecError> {
+        if !self.process.at_terminal {
+            return Ok(None);
+        }
+        let device = match terminals {
+            Some(terminals) => terminal::device_of(terminals.as_fd(), self.wanted),
+            None => terminal::device(Some(self.wanted)),
+        };
+        Ok(Some(device.map_err(CreateError::Terminal)?))
     }
 
     fn container(&self) -> Result<BorrowedFd<'_>, ExecError> {
         self.task.first.pidfd().ok_or(ExecError::Ending)
     }
 
-    async fn launch(&self, order: &[u8], slots: &[BorrowedFd<'_>]) -> Result<Body, ExecError> {
+    /// `becomes_program`: it executes another program before it runs.
+    async fn launch(
+        &self,
+        order: &[u8],
+        slots: &[BorrowedFd<'_>],
+        device: Option<Device>,
+        becomes_program: bool,
+    ) -> Result<Body, ExecError> {
         let (task, process) = (self.task, self.process);
-        let device = process
-            .at_terminal
-            .then(|| terminal::device(Some(self.wanted)))
-            .transpose()
-            .map_err(CreateError::Terminal)?;
         let opened = if device.is_some() {
             terminal::places(&process.places).open()
         } else {
@@ -192,6 +253,9 @@ impl Joining<'_> {
             .map_err(CreateError::Terminal)?;
         let control = &started.launched().control;
         control.go().map_err(CreateError::Control)?;
+        if becomes_program {
+            executed(started.launched()).await?;
+        }
         released.kept = true;
         drop(released);
         let Launched { pid, pidfd, .. } = started.keep();
@@ -220,8 +284,19 @@ impl Drop for Released<'_> {
     }
 }
 
+/// Waits until the process is its program, which closes its end of the conversation.
+async fn executed(launched: &Launched) -> Result<(), ExecError> {
+    match timeout(READY_PATIENCE, report(launched)).await {
+        Ok(Err(ControlError::Closed)) => Ok(()),
+        Ok(Ok(Report::Failed(sentence))) => Err(ExecError::Program(readable(&sentence))),
+        Ok(Ok(_)) => Err(ExecError::Program("it answered twice".to_owned())),
+        Ok(Err(error)) => Err(CreateError::Control(error).into()),
+        Err(_) => Err(CreateError::TimedOut.into()),
+    }
+}
+
 /// The kernel has no place for a process in a pid namespace whose first process has ended.
-fn ending(error: CreateError) -> ExecError {
+pub(super) fn ending(error: CreateError) -> ExecError {
     let code = match &error {
         CreateError::Launch(
             LaunchError::Clone(source) | LaunchError::EnterPidNamespace(source),

@@ -21,6 +21,7 @@ use crate::task::{Backend, Task};
 
 mod error;
 mod join;
+mod linux;
 mod search;
 
 /// What the type's name ends with. containerd has had different addresses before it.
@@ -31,12 +32,22 @@ const TYPE: &str = "/Process";
 pub struct Host {
     /// The options that it was created with.
     pub options: Options,
+    /// The mounts of Linux programs, once one was executed.
+    linux: tokio::sync::Mutex<Option<Arc<linux::Mounts>>>,
 }
 
 impl Host {
     /// Of a container with these options.
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self {
+            options,
+            linux: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The container is deleted: what it had mounted for Linux programs goes.
+    pub async fn close(&self) {
+        drop(self.linux.lock().await.take());
     }
 }
 

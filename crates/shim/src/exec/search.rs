@@ -77,7 +77,14 @@ pub(super) async fn find(
     };
     let env = process.env().as_deref().unwrap_or_default();
     let here = process.cwd().display().to_string();
-    let (objections, places) = match look(&candidates(args, &here, env), name, root)? {
+    let paths = candidates(args, &here, env);
+    let (objections, places) = match look(
+        &paths,
+        name,
+        root,
+        host.options.linux_programs,
+        function.is_some(),
+    )? {
         Seen::Module(path, file) => return module(Source::File(file), path).await,
         Seen::Program(path) => return Ok(Found::Program(path)),
         Seen::Nothing(objections, places) => (objections, places),
@@ -119,7 +126,13 @@ pub(super) async fn find(
 }
 
 /// Looks for the first of the paths that can be run.
-fn look(paths: &[String], name: &str, root: BorrowedFd<'_>) -> Result<Seen, ExecError> {
+fn look(
+    paths: &[String],
+    name: &str,
+    root: BorrowedFd<'_>,
+    linux_programs: bool,
+    has_function: bool,
+) -> Result<Seen, ExecError> {
     let mut objections = Vec::new();
     let mut places = Vec::new();
     for path in paths {
@@ -167,6 +180,12 @@ fn look(paths: &[String], name: &str, root: BorrowedFd<'_>) -> Result<Seen, Exec
             // A name without a slash is not looked for in the working directory by execvp.
             Content::Elf | Content::Script if !name.contains('/') && !is_in_path(paths, path) => {
                 format!("{path} lies in no directory of PATH; write ./{name}")
+            }
+            Content::Elf | Content::Script if !linux_programs => format!(
+                "{path} is a Linux program, which the options of this RuntimeClass forbid (LinuxPrograms = false)"
+            ),
+            Content::Elf | Content::Script if has_function => {
+                format!("{path} is a Linux program, which has no function to name after a '#'")
             }
             Content::Elf | Content::Script => return Ok(Seen::Program(path.clone())),
             Content::Empty => format!("{path} is an empty file"),

@@ -4,9 +4,9 @@
 //! container or user could open, and the instance goes with the terminal's last descriptor.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Uid};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use skiff_sandbox::sys::mount::{Context, attribute};
@@ -39,9 +39,30 @@ impl Device {
     /// The node has no terminals left (`kernel.pty.max`), or the shim may not mount.
     pub fn open(uid: u32, rows: u16, columns: u16) -> Result<Self, DeviceError> {
         let tree = instance(uid).map_err(failed("mount a devpts of its own"))?;
+        Self::of(tree.as_fd(), rows, columns)
+    }
+
+    /// One of an instance that is mounted in a container.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_in(
+        terminals: BorrowedFd<'_>,
+        uid: u32,
+        rows: u16,
+        columns: u16,
+    ) -> Result<Self, DeviceError> {
+        let device = Self::of(terminals, rows, columns)?;
+        // In a user namespace the number means somebody else, who gets nothing by it.
+        let owner = Some(Uid::from_raw(uid));
+        rustix::fs::fchown(&device.slave, owner, None).map_err(failed("give the user its end"))?;
+        Ok(device)
+    }
+
+    fn of(tree: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<Self, DeviceError> {
         // NOCTTY: the shim has no controlling terminal, and must not get this one.
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let master = rustix::fs::openat(&tree, "ptmx", flags, Mode::empty())
+        let master = rustix::fs::openat(tree, "ptmx", flags, Mode::empty())
             .map_err(failed("open /dev/ptmx"))?;
         rustix::pty::unlockpt(&master).map_err(failed("unlock the pty"))?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;

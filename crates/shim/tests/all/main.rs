@@ -5,6 +5,7 @@
 
 mod crash;
 mod exec;
+mod exec_linux;
 mod faults;
 mod harness;
 mod life;
