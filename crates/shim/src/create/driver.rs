@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use oci_spec::runtime::Spec;
-use skiff_engine::order::ProgramOrder;
+use skiff_engine::order::{Command, ProgramOrder};
 use skiff_sandbox::cgroup::{Cgroup, CgroupPlan, Layout};
 use skiff_sandbox::plan::{NewNamespaces, Plan, Slot};
 use skiff_sandbox::systemd::Scope;
@@ -81,7 +81,7 @@ async fn waiting(
             working_directory: "/".to_owned(),
             ..Plan::default()
         },
-        program: Slot(0),
+        program: Command::Slot(Slot(0)),
         args: vec!["skiff-init".to_owned()],
         env: Vec::new(),
     };
