@@ -38,7 +38,7 @@ build: ## Build all binaries (release) into target/stage/bin
 .PHONY: install
 install: build ## Put all binaries under PREFIX/bin (default /usr/local)
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(DESTDIR)$(PREFIX)/bin
-	@echo "installed in $(DESTDIR)$(PREFIX)/bin; next: README, \"On a node, by hand\""
+	@echo "installed in $(DESTDIR)$(PREFIX)/bin; next: docs/install.md"
 
 # Each file is written beside its place and renamed over it: a running shim keeps its old binary.
 .PHONY: stage

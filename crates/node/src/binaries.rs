@@ -240,10 +240,12 @@ fn name_of(path: &Path) -> String {
 /// If the file system refuses.
 pub fn prune(host: &Host, prefix: &Path, keep: &str) -> Result<Vec<String>, FileError> {
     let users = users(host, prefix);
+    let in_use = files::link_target(host, &prefix.join(CURRENT));
+    let in_use = in_use.as_deref().map(name_of).unwrap_or_default();
     let mut kept = Vec::new();
     for folder in host.entries(prefix) {
         let label = name_of(&folder);
-        if label == CURRENT || label == keep || !is_label(&label) {
+        if [CURRENT, keep, &in_use].contains(&label.as_str()) || !is_label(&label) {
             continue;
         }
         // This command may run from an old folder itself.

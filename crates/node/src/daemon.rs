@@ -50,7 +50,7 @@ pub struct Daemon {
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// No socket answers.
-    #[error("no containerd answers at {}", addresses(.0))]
+    #[error("no containerd answers at {}: start it, name its socket with --address, or say --offline if it need not run", addresses(.0))]
     NotRunning(Vec<PathBuf>),
     /// The process is in another process namespace.
     #[error("the process behind {} cannot be seen from here: run skiff-node in the node's process namespace (hostPID: true)", .0.display())]

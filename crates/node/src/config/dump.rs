@@ -34,6 +34,11 @@ pub enum Unexpected {
     /// Another part of the configuration.
     #[error("containerd would also read {0} differently")]
     Elsewhere(String),
+    /// Images would still be pulled by the transfer service.
+    #[error(
+        "containerd would not have use_local_image_pull as asked: set it where the distribution takes such settings, and leave --local-pull out"
+    )]
+    LocalPull,
     /// A handler is not there, or not as it was written.
     #[error("containerd would not have the handler {0} as written")]
     Handler(String),
@@ -100,6 +105,13 @@ impl Dump {
     /// A handler's table.
     pub fn handler(&self, name: &str) -> Option<&Table> {
         self.setting(&["containerd", "runtimes", name])?.as_table()
+    }
+
+    /// Whether images are pulled without the transfer service; `None` where containerd knows no other way.
+    fn pulls_locally(&self) -> Option<bool> {
+        let path = local_pull(self.schema);
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        at(&self.table, &path)?.as_bool()
     }
 
     /// Names of all handlers.
@@ -185,6 +197,10 @@ impl Dump {
             return Err(Unexpected::Handler(missing.name.clone()));
         }
         let names: Vec<&str> = wanted.iter().map(|handler| handler.name.as_str()).collect();
+        let pulls_locally = after.pulls_locally();
+        if local_pull && pulls_locally == Some(false) {
+            return Err(Unexpected::LocalPull);
+        }
         let mut ignored = vec![];
         if local_pull {
             ignored.push(self::local_pull(self.schema));

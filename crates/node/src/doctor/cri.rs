@@ -226,7 +226,7 @@ fn handlers(config: &CriConfig, kubelet: bool, version: Option<Version>) -> Find
         _ => "runtimeclass/containerd-v3.toml",
     };
     let next = format!(
-        "add {snippet} to containerd's configuration, restart containerd, and apply runtimeclass/wasmtime.yaml to the cluster"
+        "run `skiff-node install`; or, by hand, add {snippet} to containerd's configuration, restart containerd, and apply runtimeclass/wasmtime.yaml to the cluster"
     );
     if kubelet {
         Finding::fail(

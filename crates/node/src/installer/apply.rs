@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::service::Restart;
 use super::{InstallError, Installer};
+use crate::binaries;
 use crate::daemon::Daemon;
 use crate::doctor;
 use crate::files;
@@ -109,13 +110,26 @@ impl Installer<'_> {
         } else {
             self.restart(apply).err()
         };
-        let handlers = state.installed.is_some();
-        if !handlers {
+        if state.installed.is_none() {
             state.files.clear();
         }
         state.pending = None;
         self.store.save(state)?;
+        if let Some((link, _)) = apply.link {
+            self.discard(link.parent().unwrap_or_else(|| Path::new("/")), state)?;
+        }
         Ok(down)
+    }
+
+    /// Removes binaries that were put in place for a run that came to nothing.
+    pub(super) fn discard(&self, prefix: &Path, state: &State) -> Result<(), InstallError> {
+        let keep = state
+            .installed
+            .as_ref()
+            .map(|installed| installed.label.as_str());
+        binaries::prune(&self.host, prefix, keep.unwrap_or_default())?;
+        files::remove_if_empty(&self.host, prefix)?;
+        Ok(())
     }
 
     /// Restarts containerd and waits until it answers; an answer of the process from before does not count.

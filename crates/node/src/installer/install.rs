@@ -122,7 +122,10 @@ impl Installer<'_> {
             // From a folder that nothing uses yet, by a containerd that knows nothing of it: the node is as it was.
             self.progress
                 .step("probe", "running a probe container of each handler");
-            proof.probes(&folder)?;
+            if let Err(error) = proof.probes(&folder) {
+                self.discard(&prefix, &state)?;
+                return Err(error.into());
+            }
         }
         self.record(&mut state, &change, &prefix)?;
         self.open_journal(&mut state, Operation::Install, &changes, link_before)?;
