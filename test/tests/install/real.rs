@@ -23,6 +23,7 @@ skiff_test::cases!(
     a_shim_that_does_not_work_changes_nothing,
     a_handler_that_cri_does_not_show_is_rolled_back,
     an_upgrade_keeps_what_running_pods_need,
+    a_node_that_is_mounted_in_a_container,
 );
 
 /// A containerd that a script starts and restarts, as a service manager would.
@@ -91,8 +92,9 @@ impl Daemon {
             "#!/bin/sh\n\
              if [ -f {place}/pid ]; then\n  pid=$(cat {place}/pid); kill $pid; while [ -S {place}/c.sock ] && [ -d /proc/$pid ] && ! grep -q Z /proc/$pid/status; do sleep 0.05; done\nfi\n\
              if [ -f {place}/down ]; then rm {place}/down {place}/pid; exit 0; fi\n\
-             PATH={programs}:/usr/sbin:/usr/bin:/sbin:/bin SKIFF_CACHE_DIR= setsid {programs}/containerd --config {place}/config.toml >>{place}/log 2>&1 </dev/null &\n\
-             echo $! >{place}/pid\n"
+             PATH={programs}:/usr/sbin:/usr/bin:/sbin:/bin setsid nsenter --mount=/proc/{own}/ns/mnt {programs}/containerd --config {place}/config.toml >>{place}/log 2>&1 </dev/null &\n\
+             echo $! >{place}/pid\n",
+            own = std::process::id(),
         );
         let path = self.path("restart.sh");
         fs::write(&path, script)?;
@@ -363,5 +365,33 @@ fn an_upgrade_keeps_what_running_pods_need() -> Result<()> {
         Ok((!old.exists()).then_some(()))
     })?;
     daemon.skiff_node(&["uninstall", "--timeout", "10"])?.ok()?;
+    daemon.ensure_clean()
+}
+
+/// As a DaemonSet has it: the node is at a folder, and what the container has at the same paths is its own.
+fn a_node_that_is_mounted_in_a_container() -> Result<()> {
+    let daemon = Daemon::start(Version::V2_4)?;
+    let (config, place) = (daemon.config()?, daemon.folder.display());
+    fs::create_dir_all(daemon.path("host"))?;
+    let contained = |words: &str| {
+        let script = format!(
+            "mount --rbind / {place}/host && mount -t tmpfs skiff-test /opt && mount -t tmpfs skiff-test /usr/local || exit 99
+             cp -r {place}/bin /opt/image || exit 98
+             exec /opt/image/skiff-node --root {place}/host --address {place}/c.sock --restart-command {place}/restart.sh {words}"
+        );
+        let mut command = Command::new("unshare");
+        command::run(command.args(["--mount", "--propagation", "private", "sh", "-c", &script]))
+    };
+    let said = contained("install --json")?.ok()?;
+    ensure!(
+        said.contains("\"proven\":true") && daemon.config()? != config,
+        "{said}"
+    );
+    ensure!(
+        Path::new("/opt/skiff/current/containerd-shim-wasmtime-v1").exists(),
+        "nothing is on the node"
+    );
+    contained("uninstall")?.ok()?;
+    ensure!(daemon.config()? == config, "{}", daemon.config()?);
     daemon.ensure_clean()
 }
