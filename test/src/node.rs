@@ -70,6 +70,9 @@ pub struct Options {
     pub namespace: Option<String>,
     /// containerd and its shims log as they do on a node, not all that they can.
     pub quiet: bool,
+    /// containerd has a `/proc` that others than root may enter, which not every machine has: to make network namespaces
+    /// for pods with user namespaces it starts itself by that path as another user.
+    pub open_proc: bool,
 }
 
 /// A running containerd. Dropping it probes for residue, stops it and removes all it owns.
@@ -436,7 +439,15 @@ fn spawn(directory: &Path, programs: &Path, options: &Options) -> Result<Child> 
         .append(true)
         .open(directory.join("logs/containerd"))?;
     // If this process is killed, containerd must not stay.
-    let mut command = Command::new("setpriv");
+    let mut command = if options.open_proc {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "slave", "sh", "-c"])
+            .args(["mount -t proc proc /proc && exec \"$@\"", "sh", "setpriv"]);
+        command
+    } else {
+        Command::new("setpriv")
+    };
     command
         .args(["--pdeathsig", "KILL"])
         .arg(programs.join("containerd"))

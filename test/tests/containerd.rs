@@ -44,6 +44,8 @@ mod sweep;
 mod terminal;
 #[path = "containerd/termination.rs"]
 mod termination;
+#[path = "containerd/user.rs"]
+mod user;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         linux::CASES,
         linux_pods::CASES,
         terminal::CASES,
+        user::CASES,
         limits::CASES,
         figures::CASES,
         options::CASES,

@@ -94,6 +94,14 @@ impl<'a> Cri<'a> {
     /// # Errors
     /// If CRI refuses it.
     pub fn pod(&'a self, handler: &str, name: &str) -> Result<Pod<'a>> {
+        self.pod_with(handler, name, &json!({ "network": 2 }))
+    }
+
+    /// Starts a pod with these namespace options.
+    ///
+    /// # Errors
+    /// If CRI refuses it.
+    pub fn pod_with(&'a self, handler: &str, name: &str, namespaces: &Value) -> Result<Pod<'a>> {
         let name = self.node.new_id(name);
         let logs = self.node.directory().join("logs").join(&name);
         fs::create_dir_all(&logs)?;
@@ -102,7 +110,7 @@ impl<'a> Cri<'a> {
             "log_directory": logs,
             "linux": {
                 "cgroup_parent": format!("/{}", self.node.namespace()),
-                "security_context": { "namespace_options": { "network": 2 } },
+                "security_context": { "namespace_options": namespaces },
             },
         });
         let path = self.write(&name, &config)?;

@@ -11,7 +11,7 @@ use super::{ContainerdMount, RootfsError};
 use crate::plan::Propagation;
 use crate::sys::loop_device::LoopDevice;
 use crate::sys::mount::{self, Change, Context};
-use crate::user;
+use crate::user::{self, Maps};
 
 /// The kernel copies at most this much of one option's value, its end included.
 const LONGEST_VALUE: usize = 255;
@@ -124,12 +124,24 @@ fn map_ids(tree: &OwnedFd, mount: &ContainerdMount, options: &Options) -> Result
     let Some(maps) = &options.maps else {
         return Ok(());
     };
-    let mapped =
-        user::make(maps).and_then(|user| mount::map_ids(tree.as_fd(), user.as_fd(), false));
+    let mapped = belongs_to_root_of(maps, tree).and_then(|belongs| {
+        if belongs {
+            return Ok(());
+        }
+        mount::map_ids(tree.as_fd(), user::make(maps)?.as_fd(), false)
+    });
     mapped.map_err(|source| RootfsError::Ids {
         path: PathBuf::from(&mount.source),
         source,
     })
+}
+
+/// Whether a directory has the ids of the namespace on the disk already. The snapshotter makes a container's writable
+/// directory so, and of an image without layers of files (a module and nothing else) it is the whole root: containerd
+/// asks for the maps all the same, by which its files would become nobody's.
+fn belongs_to_root_of(maps: &Maps, tree: &OwnedFd) -> io::Result<bool> {
+    let found = rustix::fs::fstat(tree)?;
+    Ok(maps.users.outside(0) == Some(found.st_uid) && maps.groups.outside(0) == Some(found.st_gid))
 }
 
 /// What is the same for all types: recursive flags and propagation.

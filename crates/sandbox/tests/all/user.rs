@@ -307,6 +307,16 @@ fn a_single_layer_is_mapped_as_a_bind() {
     )
     .unwrap();
     assert_eq!(rustix::fs::fstat(&tree).unwrap().st_uid, FIRST);
+    drop(tree);
+    // What the snapshotter has given to the container as its own.
+    give(&image.root());
+    let tree = mount_root(
+        &[mount(&image.root())],
+        &image.path("bundle"),
+        &image.root(),
+    )
+    .unwrap();
+    assert_eq!(rustix::fs::fstat(&tree).unwrap().st_uid, FIRST);
     let refused = mount_root(
         &[mount(Path::new("/proc/sys"))],
         &image.path("bundle"),
