@@ -22,6 +22,8 @@ mod cycles;
 mod disk;
 #[path = "containerd/figures.rs"]
 mod figures;
+#[path = "containerd/endings.rs"]
+mod endings;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
@@ -38,6 +40,8 @@ mod reach;
 mod reference;
 #[path = "containerd/run.rs"]
 mod run;
+#[path = "containerd/stats.rs"]
+mod stats;
 #[path = "containerd/sweep.rs"]
 mod sweep;
 #[path = "containerd/terminal.rs"]
@@ -46,6 +50,8 @@ mod terminal;
 mod termination;
 #[path = "containerd/user.rs"]
 mod user;
+#[path = "containerd/volumes.rs"]
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -66,6 +72,9 @@ fn main() -> ExitCode {
         figures::CASES,
         options::CASES,
         termination::CASES,
+        endings::CASES,
+        stats::CASES,
+        volumes::CASES,
         reach::CASES,
         bad_module::CASES,
         bad_image::CASES,

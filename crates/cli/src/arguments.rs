@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     #[command(subcommand)]
     Cache(CacheCommand),
+    #[command(subcommand)]
+    Config(ConfigCommand),
     Doctor(Doctor),
     /// Print the completion script for a shell
     ///
@@ -241,6 +243,32 @@ pub(crate) struct Doctor {
     /// Show only what is not OK
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// containerd's socket
+    #[arg(short, long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS", default_value = DEFAULT_ADDRESS, hide_env_values = true)]
+    pub(crate) address: PathBuf,
+}
+
+/// What is in force on this node
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    Show(ConfigShow),
+}
+
+/// The options of a runtime handler, and where each comes from
+///
+/// Asks containerd for its configuration. Run it as root, on the node itself.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+FROM is `default`, `containerd` (its configuration, imports included) or the file that the handler's
+ConfigPath names. What each option does: docs/options.md.
+
+Exit codes: 0 all are known, 1 there are options that the shim refuses, 2 arguments not understood,
+3 containerd could not be asked, or has no such handler")]
+pub(crate) struct ConfigShow {
+    /// The handler, as a RuntimeClass names it
+    #[arg(long, value_name = "NAME", default_value = "wasmtime")]
+    pub(crate) handler: String,
 
     /// containerd's socket
     #[arg(short, long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS", default_value = DEFAULT_ADDRESS, hide_env_values = true)]

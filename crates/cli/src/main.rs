@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Arguments, CacheCommand, Command};
+use arguments::{Arguments, CacheCommand, Command, ConfigCommand};
 use output::Output;
 
 /// How a command ended that could do its work.
@@ -55,6 +55,9 @@ fn run(command: &Command, output: &Output) -> anyhow::Result<Outcome> {
         Command::Cache(CacheCommand::Verify) => commands::cache::verify(output),
         Command::Cache(CacheCommand::Prune(arguments)) => commands::cache::prune(arguments, output),
         Command::Cache(CacheCommand::Warm(arguments)) => commands::warm::run(arguments, output),
+        Command::Config(ConfigCommand::Show(arguments)) => {
+            commands::config::show(arguments, output)
+        }
         Command::Doctor(arguments) => commands::doctor::run(arguments, output),
         Command::Completions { shell } => commands::completions::run(*shell, output),
     }

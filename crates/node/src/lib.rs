@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod files;
+pub mod handler;
 pub mod host;
 pub mod installer;
 pub mod layout;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "show | exit N | trap | spin | sleep SECONDS | say TEXT | warn TEXT | open PATH | list PATH \
-                    | read PATH | write PATH TEXT | echo | lines N | grow MIB | lookup NAME | random | clock";
+                    | read PATH | write PATH TEXT | echo | fill PATH MIB | lines N | grow MIB | lookup NAME | random | clock";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
                     Err(error) => println!("write failed: {}", error.kind()),
                 }
             }
+            "fill" => fill(&next(), next().parse().unwrap_or(0)),
             "echo" => {
                 io::copy(&mut io::stdin(), &mut io::stdout()).ok();
             }
@@ -127,6 +128,12 @@ fn lines(count: usize) {
             return;
         }
     }
+}
+
+/// Writes a file of so many MiB.
+fn fill(path: &str, mebibytes: usize) {
+    let written = File::create(path).and_then(|mut file| (0..mebibytes).try_for_each(|_| file.write_all(&[1; 1 << 20])));
+    println!("filled {path}: {}", written.is_ok());
 }
 
 fn grow(mebibytes: usize) {

@@ -13,6 +13,7 @@ skiff_test::cases!(
     greed_is_refused_and_told_2_4,
     greed_is_refused_and_told_1_7,
     a_component_is_capped_too,
+    a_guest_at_its_cap_lives,
     the_cap_follows_the_limit,
     the_least_that_a_module_declares,
     options_of_ctr,
@@ -90,6 +91,32 @@ fn a_component_is_capped_too() -> Result<()> {
         "it is not told: {}",
         ran.stderr
     );
+    Ok(())
+}
+
+/// Takes all that there is, writes to every byte of it, and ends well when it gets no more.
+const GREEDY: &str = r#"(module (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $more
+      (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then
+        (memory.fill
+          (i32.mul (i32.sub (memory.size) (i32.const 1)) (i32.const 65536))
+          (i32.const 1) (i32.const 65536))
+        (br $more))))))"#;
+
+/// What the engine keeps for itself is enough for it: the kernel does not come in between.
+fn a_guest_at_its_cap_lives() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let image = Image::layer("greedy", &guest::text(GREEDY)?);
+    node.import(&image)?;
+    for mebibytes in [12, 16, 32, 128, 512] {
+        let limit = (mebibytes * MEGABYTE).to_string();
+        let ran = node
+            .run(&image)
+            .with(&["--memory-limit", &limit])
+            .output()?;
+        assert_eq!(ran.code, 0, "at {mebibytes} MiB: {}", ran.stderr);
+    }
     Ok(())
 }
 

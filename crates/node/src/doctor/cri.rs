@@ -145,7 +145,7 @@ pub const SHIM_OPTIONS: [&str; 12] = [
     "Proposals",
 ];
 /// Options that containerd itself reads.
-const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
+pub(crate) const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];
 
 fn handler(name: &str, value: &Value) -> Result<Handler, toml::de::Error> {
     let options = value.get("options").and_then(Value::as_table);
@@ -165,16 +165,28 @@ fn handler(name: &str, value: &Value) -> Result<Handler, toml::de::Error> {
     })
 }
 
-/// Asks the running containerd's own executable for the configuration in force.
-pub fn gather(process: &Process) -> Facts {
+/// The configuration in force, as the running containerd's own executable tells it.
+///
+/// # Errors
+/// Why it does not, as half a sentence.
+pub(crate) fn dump(process: &Process) -> Result<String, String> {
     let config_file = process.config_file.to_string_lossy();
-    let dump = probe::answer_of(
-        &process.program(),
-        &["--config", &config_file, "config", "dump"],
-        PATIENCE,
-    );
-    let config = dump
-        .map_err(|error| sentence(&error))
+    let arguments = ["--config", &config_file, "config", "dump"];
+    probe::answer_of(&process.program(), &arguments, PATIENCE).map_err(|error| sentence(&error))
+}
+
+/// The handlers of a dumped configuration, of version 2 or 3.
+pub(crate) fn runtimes(whole: &Table) -> Option<&Table> {
+    let plugins = whole.get("plugins")?;
+    let plugin = plugins
+        .get("io.containerd.cri.v1.runtime")
+        .or_else(|| plugins.get("io.containerd.grpc.v1.cri"))?;
+    plugin.get("containerd")?.get("runtimes")?.as_table()
+}
+
+/// Asks for the configuration in force.
+pub fn gather(process: &Process) -> Facts {
+    let config = dump(process)
         .and_then(|text| CriConfig::parse(&text).map_err(|error| error.message().to_owned()));
     Facts {
         config,

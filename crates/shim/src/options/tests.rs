@@ -138,6 +138,22 @@ fn doctor_knows_the_same_options() {
 }
 
 #[test]
+fn the_command_line_tells_the_true_defaults() {
+    let defaults = skiff_node::handler::DEFAULTS;
+    let keys: Vec<&str> = defaults.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, skiff_node::doctor::cri::SHIM_OPTIONS);
+    let lines: Vec<String> = defaults
+        .iter()
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
+    let read = Options::from_any(Some(&generic_any("", "")));
+    assert_eq!(
+        Options::from_toml(&lines.join("\n"), "test").unwrap(),
+        read.unwrap()
+    );
+}
+
+#[test]
 fn a_file_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("o.toml");
