@@ -21,6 +21,8 @@ pub const CURRENT: &str = "current";
 
 /// Always installed.
 const ALWAYS: [&str; 3] = ["containerd-shim-skiff-v1", "skiff-init", "skiff-pause"];
+/// Engines that bring libraries of their own lie in folders below this one, by name and version.
+const BUNDLES: &str = "engines";
 /// Installed when they are there.
 const OPTIONAL: [&str; 3] = ["skiff", "skiff-node", "skiff-toolbox.wasm"];
 
@@ -79,10 +81,14 @@ impl Source {
         let mut engines = Vec::new();
         for engine in [Engine::Wasmtime, Engine::Wasmedge] {
             let pair = pair(engine);
+            let bundle = files_below(folder, &Path::new(BUNDLES).join(engine.name()));
             if pair.iter().all(|name| there(name)) {
                 engines.push(engine);
                 names.extend(pair);
+            } else if !bundle.is_empty() {
+                engines.push(engine);
             }
+            names.extend(bundle);
         }
         let needed = names.iter().cloned().chain(if engines.is_empty() {
             pair(Engine::Wasmtime).to_vec()
@@ -130,6 +136,12 @@ impl Source {
         files::remove_all(host, &new)?;
         files::folder(host, &new)?;
         for name in &self.names {
+            if let Some(bundle) = Path::new(name)
+                .parent()
+                .filter(|path| path.iter().count() > 0)
+            {
+                files::folder(host, &new.join(bundle))?;
+            }
             files::copy(host, &self.folder.join(name), &new.join(name), 0o755)?;
         }
         for engine in &self.engines {
@@ -144,6 +156,25 @@ impl Source {
         files::name_folder(host, &new, &folder)?;
         Ok(folder)
     }
+}
+
+/// All files of a tree, as paths from `folder`, sorted. What cannot be listed is told when it is hashed or missed.
+fn files_below(folder: &Path, tree: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder.join(tree))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let path = tree.join(entry.file_name());
+        if folder.join(&path).is_dir() {
+            found.extend(files_below(folder, &path));
+        } else {
+            found.push(path.to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    found
 }
 
 fn digest(folder: &Path, names: &[String]) -> Result<String, SourceError> {
@@ -332,6 +363,21 @@ mod tests {
         assert!(prune(&host, prefix, &second.label()).unwrap().is_empty());
         assert!(!host.exists(&folder));
         assert!(host.exists(&prefix.join(second.label())));
+    }
+
+    #[test]
+    fn an_engine_with_libraries_of_its_own_is_a_tree() {
+        let (from, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = Host::new(root.path());
+        source(from.path(), "", "one");
+        let bundle = from.path().join("engines/wasmedge/0.17/lib");
+        fs::create_dir_all(&bundle).unwrap();
+        fs::write(bundle.join("libwasmedge.so"), "x").unwrap();
+        let source = Source::at(from.path()).unwrap();
+        assert_eq!(source.engines, Engine::ALL);
+        let folder = source.install(&host, Path::new(PREFIX)).unwrap();
+        assert!(host.exists(&folder.join("engines/wasmedge/0.17/lib/libwasmedge.so")));
+        assert!(host.exists(&folder.join("containerd-shim-wasmedge-v1")));
     }
 
     #[test]
