@@ -20,10 +20,10 @@ mod cri;
 mod cycles;
 #[path = "containerd/disk.rs"]
 mod disk;
-#[path = "containerd/figures.rs"]
-mod figures;
 #[path = "containerd/endings.rs"]
 mod endings;
+#[path = "containerd/figures.rs"]
+mod figures;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
