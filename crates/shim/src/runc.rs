@@ -237,3 +237,6 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
 fn borrowed(strings: &[CString]) -> Vec<&CStr> {
     strings.iter().map(CString::as_c_str).collect()
 }
+
+#[cfg(test)]
+mod tests;

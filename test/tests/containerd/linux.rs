@@ -28,6 +28,7 @@ skiff_test::cases!(
     metrics_have_the_same_fields,
     calls_at_any_time,
     refused_by_runc,
+    options_act,
     a_killed_shim_leaves_nothing,
     killed_while_it_creates,
     mounts_of_the_root_are_not_the_nodes,
@@ -454,6 +455,62 @@ fn refused_by_runc() -> Result<()> {
             ran.stderr
         );
     }
+    Ok(())
+}
+
+/// Another runc by name or path, its state elsewhere, systemd's cgroups, no Linux programs.
+fn options_act() -> Result<()> {
+    let (node, image) = with_busybox(Version::V2_4)?;
+    let place = node.directory().join("logs");
+    let with = |options: &str| -> Result<skiff_test::command::Ran> {
+        let path = place.join("options.toml");
+        fs::write(&path, options)?;
+        let path = path.display().to_string();
+        shell(&node, &image, SKIFF, "exit 3")
+            .with(&["--runtime-config-path", &path])
+            .output()
+    };
+    with("LinuxPrograms = false")?.fails_with(&["/bin/sh", "LinuxPrograms = false"])?;
+    with("BinaryName = \"no-such-runc\"")?
+        .fails_with(&["no-such-runc is not installed", "BinaryName"])?;
+    // One that only says how it was called.
+    let fake = place.join("fake-runc");
+    let called = place.join("called");
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\necho '{{\"level\":\"error\",\"msg\":\"first\"}}\n{{\"level\":\"error\",\"msg\":\"no room\"}}' >> \"$4\"\nexit 1\n",
+        called.display()
+    );
+    fs::write(&fake, script)?;
+    fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let options = format!(
+        "BinaryName = \"{}\"\nRoot = \"{}/states\"\n",
+        fake.display(),
+        place.display()
+    );
+    with(&options)?.fails_with(&["fake-runc create failed: no room"])?;
+    let calls = fs::read_to_string(&called)?;
+    let first = calls.lines().next().unwrap_or_default();
+    let begin = format!(
+        "--root {}/states/{} --log ",
+        place.display(),
+        node.namespace()
+    );
+    ensure!(first.starts_with(&begin), "{first}");
+    for word in ["--log-format json", "create --bundle", "--pid-file"] {
+        ensure!(first.contains(word), "{word} is not in {first}");
+    }
+    // A runc of the user's own, with its state where he wants it.
+    let runc = tools::component("runc")?.join("runc");
+    let options = format!(
+        "BinaryName = \"{}\"\nRoot = \"{}/states\"\n",
+        runc.display(),
+        place.display()
+    );
+    assert_eq!(with(&options)?.code, 3);
+    ensure!(
+        place.join("states").join(node.namespace()).is_dir(),
+        "its state was elsewhere"
+    );
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! Pods with Wasm and Linux containers, as a kubelet makes them: init containers, sidecars, containers for debugging.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use skiff_test::command::wait_for;
+use skiff_test::command::{self, wait_for};
 use skiff_test::guest;
 use skiff_test::image::Image;
 use skiff_test::node::{Cri, CriContainer, Node, Version};
@@ -310,11 +311,19 @@ fn exec_at_a_terminal() -> Result<()> {
             ran.code != 0 && ran.stderr.contains("exited with 3"),
             "{ran:?}"
         );
-        let ran = exec(
-            &["--interactive", "--tty"],
-            "test -t 1 && echo at a terminal",
-        )?;
-        ensure!(ran.stdout.contains("at a terminal"), "{ran:?}");
+        // crictl wants one of its own for it.
+        let program = cri.crictl_command(&["exec", "--interactive", "--tty", &container.id]);
+        let mut line = format!("exec {}", program.get_program().display());
+        for word in program.get_args() {
+            line.push_str(&format!(" '{}'", word.display()));
+        }
+        line.push_str(" /bin/sh -c 'test -t 1 && echo at a terminal'");
+        let ran =
+            command::run(Command::new("script").args(["-q", "-e", "-c", &line, "/dev/null"]))?;
+        ensure!(
+            ran.code == 0 && ran.stdout.contains("at a terminal"),
+            "{ran:?}"
+        );
         let ran = exec(&["--sync", "--timeout", "1"], "sleep 1000")?;
         ensure!(
             ran.code != 0 && (ran.stderr.contains("timed out") || ran.stderr.contains("deadline")),
