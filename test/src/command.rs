@@ -70,6 +70,12 @@ impl Ran {
     }
 }
 
+/// A time limit on this machine: `SKIFF_TEST_SLOW` says how many times slower than others it is, as an emulated one.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("SKIFF_TEST_SLOW").ok();
+    limit * factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Runs a program to its end. It is killed after [`LIMIT`].
 ///
 /// # Errors
@@ -89,7 +95,7 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<Ran> {
         .stdout(Stdio::from(out.try_clone()?))
         .stderr(Stdio::from(err.try_clone()?))
         .stdin(Stdio::null());
-    let line = describe(command);
+    let (line, limit) = (describe(command), patience(limit));
     let started = Instant::now();
     let mut child = command
         .spawn()
@@ -143,7 +149,7 @@ pub fn wait_for<T>(
     limit: Duration,
     mut question: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let started = Instant::now();
+    let (started, limit) = (Instant::now(), patience(limit));
     loop {
         if let Some(answer) = question()? {
             return Ok(answer);

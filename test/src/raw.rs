@@ -416,7 +416,7 @@ pub fn sentence<T>(answer: &ttrpc::Result<T>) -> String {
 }
 
 fn limit() -> Context {
-    context::with_duration(LIMIT)
+    context::with_duration(command::patience(LIMIT))
 }
 
 fn base(node: &Node, id: &str) -> [String; 8] {

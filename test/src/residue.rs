@@ -63,7 +63,7 @@ impl Probe {
         let started = Instant::now();
         loop {
             let left: Vec<String> = self.look().difference(before).cloned().collect();
-            if left.is_empty() || started.elapsed() > PATIENCE {
+            if left.is_empty() || started.elapsed() > crate::command::patience(PATIENCE) {
                 return left;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use skiff_test::command::wait_for;
 use skiff_test::node::{Node, Version};
@@ -82,7 +82,8 @@ fn a_scope_goes_with_a_shim_that_dies() -> Result<()> {
     let unit = format!("skiff-{}.scope", shim.id());
     ensure!(known(&unit)?, "systemd does not know {unit}");
     let server = rustix::process::Pid::from_raw(i32::try_from(shim.connect()?)?);
-    rustix::process::kill_process(server.unwrap(), rustix::process::Signal::KILL)?;
+    let server = server.context("the shim has no process id")?;
+    rustix::process::kill_process(server, rustix::process::Signal::KILL)?;
     assert_eq!(shim.delete_by_command()?, 137);
     wait_for("the scope is still there", Duration::from_secs(10), || {
         Ok((!known(&unit)?).then_some(()))
