@@ -46,10 +46,10 @@ mod tests {
 
     #[test]
     fn of_the_first_user_with_this_number() {
-        let text = "broken\n#\nroot:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:\ntwin:x:1000:1::/other:\n\
+        let text = "broken\n#\nroot:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/srv/app:\ntwin:x:1000:1::/other:\n\
                     relative:x:7:7::home:\n";
         assert_eq!(of(text, 0).as_deref(), Some("/root"));
-        assert_eq!(of(text, 1000).as_deref(), Some("/home/app"));
+        assert_eq!(of(text, 1000).as_deref(), Some("/srv/app"));
         assert_eq!(of(text, 7), None);
         assert_eq!(of(text, 8), None);
     }

@@ -78,6 +78,10 @@ fn main() -> Result<ExitCode, Failure> {
             std::io::stderr().write_all(b"done")?;
             return Ok(number.into());
         }
+        Some("environment") => {
+            std::io::stdout().write_all(guest.env.join("\n").as_bytes())?;
+            return Ok(0.into());
+        }
         Some("terminal") => {
             return Ok(ExitCode::from(at_terminal()?));
         }

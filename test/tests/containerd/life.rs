@@ -23,7 +23,7 @@ skiff_test::cases!(
     containerd_killed_and_back,
     reference_of_the_raw_calls,
     calls_at_the_wrong_time,
-    calls_that_are_not_supported_yet,
+    exec_of_what_is_not_there,
     log_fifo_that_nobody_opens,
     log_fifo_that_is_closed,
     log_fifo_that_is_opened_late,
@@ -311,12 +311,12 @@ fn calls_at_the_wrong_time() -> Result<()> {
     shim.clean()
 }
 
-fn calls_that_are_not_supported_yet() -> Result<()> {
+fn exec_of_what_is_not_there() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let task = sleeping(&node, &["say", "up", "sleep", "1000"])?;
     task.wait_for_output("up")?;
-    node.ctr(&["task", "exec", "--exec-id", "e", task.id(), "/bin/sh"])?
-        .fails_with(&["exec"])?;
+    node.ctr(&["task", "exec", "--exec-id", "e", task.id(), "/bin/frob"])?
+        .fails_with(&["executable file not found", "/bin/frob"])?;
     task.remove()?;
     Ok(())
 }

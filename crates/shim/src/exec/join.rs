@@ -19,7 +19,7 @@ use skiff_sandbox::sys::process as sys;
 use tokio::time::timeout;
 
 use super::search::{self, Found};
-use super::{ExecError, Host, linux};
+use super::{ExecError, Host, linux, toolbox};
 use crate::create::{CreateError, read_spec};
 use crate::launching::{self, READY_PATIENCE, Start, append, ready, report, start_process};
 use crate::module;
@@ -46,7 +46,15 @@ pub(super) async fn join(
     let root = root_of(task)?;
     // What takes long comes before what has to be undone.
     match search::find(pod, task, host, wanted, root.as_fd()).await? {
-        Found::Module(module) => {
+        Found::Module { module, is_tool } => {
+            let mut env = wanted.env().clone().unwrap_or_default();
+            if is_tool {
+                let command = wanted.args().as_ref().and_then(|args| args.first());
+                env.extend(toolbox::environment(
+                    task,
+                    command.map_or("", String::as_str),
+                ));
+            }
             let plan = plan(pod, &spec, wanted, Role::Guest)?;
             let (name, file) = launching::open_host(pod)?;
             let program = Program { name, file };
@@ -58,7 +66,7 @@ pub(super) async fn join(
                 program: &program,
                 pids: plan.pids,
             };
-            joining.guest(plan.plan, &module, host).await
+            joining.guest(plan.plan, &module, env, host).await
         }
         Found::Program(path) => {
             let plan = plan(pod, &spec, wanted, Role::Program)?;
@@ -118,6 +126,7 @@ impl Joining<'_> {
         &self,
         plan: Plan,
         module: &module::Found,
+        env: Vec<String>,
         host: &Host,
     ) -> Result<Body, ExecError> {
         let container = self.container()?;
@@ -134,7 +143,7 @@ impl Joining<'_> {
                 name: module.name.clone(),
                 function: module.function.clone(),
                 args: self.wanted.args().clone().unwrap_or_default(),
-                env: self.wanted.env().clone().unwrap_or_default(),
+                env,
                 working_directory: self.wanted.cwd().display().to_string(),
                 exit_record: append(&mut slots, nowhere.as_fd())?,
                 // The cap and the time are the container's own guest's.

@@ -3,11 +3,14 @@
 //! Called by [`crate::service`]: [`add`] takes the wish, [`start`] makes the process and lets it run. [`search`] says
 //! what a command means in a container, [`join`] makes the process.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use containerd_shim_protos::api::ExecProcessRequest;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::Process as ProcessSpec;
+use skiff_image::view::ImageView;
+use tokio::io::Interest;
 
 pub use error::ExecError;
 
@@ -17,12 +20,14 @@ use crate::process::Process;
 use crate::runc;
 use crate::status::TaskError;
 use crate::stdio::Places;
+use crate::sys::watch_own;
 use crate::task::{Backend, Task};
 
 mod error;
 mod join;
 mod linux;
 mod search;
+mod toolbox;
 
 /// What the type's name ends with. containerd has had different addresses before it.
 const TYPE: &str = "/Process";
@@ -34,6 +39,8 @@ pub struct Host {
     pub options: Options,
     /// The mounts of Linux programs, once one was executed.
     linux: tokio::sync::Mutex<Option<Arc<linux::Mounts>>>,
+    /// Its image, once it was asked for.
+    image: tokio::sync::OnceCell<ImageView>,
 }
 
 impl Host {
@@ -42,6 +49,7 @@ impl Host {
         Self {
             options,
             linux: tokio::sync::Mutex::default(),
+            image: tokio::sync::OnceCell::new(),
         }
     }
 
@@ -103,7 +111,12 @@ pub async fn start(
     })?;
     // From here on the container's end waits for this one's.
     let busy = task.busy();
-    match join::join(pod, task, host, process).await {
+    let made = tokio::select! {
+        made = join::join(pod, task, host, process) => made,
+        // A module may be compiled for it just now: nobody wants that any more.
+        () = gone(task) => Err(ExecError::Ending),
+    };
+    match made {
         Ok(body) => {
             // Nothing waits from here to the end: the event of the start comes before that of the exit.
             starting.runs_as(body);
@@ -120,5 +133,18 @@ pub async fn start(
                 source: Box::new(source),
             })
         }
+    }
+}
+
+/// Waits until the container's first process has ended.
+async fn gone(task: &Task) {
+    // A descriptor of its own: the event loop takes each once, and the watch over the process has the other.
+    let copy = task.first.pidfd().map(|pidfd| pidfd.try_clone_to_owned());
+    let Some(Ok(copy)) = copy else {
+        return pending().await;
+    };
+    match watch_own(copy, Interest::READABLE) {
+        Ok(watched) => drop(watched.readable().await),
+        Err(_) => pending().await,
     }
 }

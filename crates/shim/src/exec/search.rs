@@ -17,7 +17,7 @@ use skiff_image::choose::{
 use skiff_image::containerd::lookup_image;
 use skiff_sandbox::rootfs::open_in_root;
 
-use super::{ExecError, Host};
+use super::{ExecError, Host, toolbox};
 use crate::create::CreateError;
 use crate::module::{self, ModuleError, compiled, layer_bytes};
 use crate::pod::Pod;
@@ -30,7 +30,11 @@ const EXECUTABLE: u32 = 0o111;
 /// What a command means.
 pub(super) enum Found {
     /// A module, with its code.
-    Module(module::Found),
+    Module {
+        module: module::Found,
+        /// It is the built-in tools.
+        is_tool: bool,
+    },
     /// A Linux program at this path.
     Program(String),
 }
@@ -72,7 +76,10 @@ pub(super) async fn find(
         let function = function.map(str::to_owned);
         compiled(pod, source, name, function, host.options.compile())
             .await
-            .map(Found::Module)
+            .map(|module| Found::Module {
+                module,
+                is_tool: false,
+            })
             .map_err(ExecError::Made)
     };
     let env = process.env().as_deref().unwrap_or_default();
@@ -90,8 +97,12 @@ pub(super) async fn find(
         Seen::Nothing(objections, places) => (objections, places),
     };
 
-    let image = lookup_image(&pod.address, &pod.namespace, &task.id).await;
-    let layers = match &image {
+    // A container's image stays the same.
+    let image = host
+        .image
+        .get_or_try_init(|| lookup_image(&pod.address, &pod.namespace, &task.id))
+        .await;
+    let layers = match image {
         Ok(image) => match layer_named(name, image) {
             Named::Layer(layer) => {
                 let name = layer.title.clone();
@@ -110,16 +121,39 @@ pub(super) async fn find(
         },
         Err(error) => format!(
             "no Wasm layer of its image as far as is known ({})",
-            chain(error)
+            chain(&error)
         ),
     };
     if let Some(objection) = objections.into_iter().next() {
         return Err(ExecError::NotExecutable(objection));
     }
+    let mut tools = format!("none of the built-in tools ({})", toolbox::TOOLS.join(" "));
+    if !host.options.toolbox {
+        "no built-in tool, since the options of this RuntimeClass turn them off (Toolbox = false)"
+            .clone_into(&mut tools);
+    } else if toolbox::has(command) {
+        match toolbox::open(pod) {
+            Ok(file) => {
+                let options = host.options.compile();
+                let name = toolbox::FILE.to_owned();
+                let code = compiled(pod, Source::File(file), name, None, options).await?;
+                return Ok(Found::Module {
+                    module: code,
+                    is_tool: true,
+                });
+            }
+            Err(error) => {
+                tools = format!(
+                    "no built-in tool, since {} cannot be opened beside the shim ({error})",
+                    toolbox::FILE
+                );
+            }
+        }
+    }
     Err(ExecError::NotFound {
         name: command.clone(),
         looked: format!(
-            "no file of the container's root ({}), {layers}",
+            "no file of the container's root ({}), {layers}, and {tools}",
             places.join(", ")
         ),
     })

@@ -332,3 +332,97 @@ fn at_a_terminal() {
     sees("bye");
     end(&shim);
 }
+
+#[test]
+fn tools_where_the_root_has_none() {
+    let containerd = Containerd::new();
+    let shim = running(&containerd);
+    exec(&shim, "a", "/bin/true exit 3");
+    shim.start_exec("c", "a").unwrap();
+    assert_eq!(shim.wait_exec("c", "a").unwrap(), 3);
+    with_streams(&containerd, &shim, "b", "ps environment", false);
+    let out = reader(&stream(&containerd, "b", "out"));
+    let err = reader(&stream(&containerd, "b", "err"));
+    shim.start_exec("c", "b").unwrap();
+    assert_eq!(shim.wait_exec("c", "b").unwrap(), 0);
+    let told = out.join().unwrap();
+    assert!(
+        told.contains("SKIFF_PROCESSES=1\t0\t0\t0\tskiff-host-fake"),
+        "{told}"
+    );
+    err.join().unwrap();
+    // Not from just anywhere, and not in the place of what is there.
+    for command in ["/opt/ls", "bash"] {
+        exec(&shim, command.trim_start_matches("/opt/"), command);
+    }
+    for name in ["ls", "bash"] {
+        let (_, sentence) = refusal(shim.start_exec("c", name));
+        assert!(
+            sentence.contains("none of the built-in tools ([ basename"),
+            "{sentence}"
+        );
+    }
+    end(&shim);
+}
+
+/// 100 at a time. More than 100 in all if the environment says so.
+#[test]
+fn a_storm_of_execs() {
+    const AT_ONCE: usize = 100;
+    let all = std::env::var("SKIFF_EXEC_STORM").map_or(AT_ONCE, |all| all.parse().unwrap());
+    let containerd = Containerd::new();
+    let shim = running(&containerd);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if number >= all {
+                        return;
+                    }
+                    one_of_a_storm(&containerd, &shim, number);
+                }
+            });
+        }
+    });
+    eventually(
+        || containerd.ends().len() == all,
+        || format!("{} ends of {all}", containerd.ends().len()),
+    );
+    for (name, code) in containerd.ends() {
+        let number: usize = name[1..].parse().unwrap();
+        assert_eq!(usize::try_from(code).unwrap(), number % 200, "{name}");
+    }
+    // Only its first process is left.
+    let pids = std::fs::read_to_string(containerd.cgroups()[0].join("c/cgroup.procs")).unwrap();
+    assert_eq!(pids.lines().count(), 1, "{pids}");
+    end(&shim);
+}
+
+fn one_of_a_storm(containerd: &Containerd, shim: &Shim, number: usize) {
+    let name = format!("e{number}");
+    with_streams(
+        containerd,
+        shim,
+        &name,
+        &format!("/app.wat cat {}", number % 200),
+        false,
+    );
+    let out = reader(&stream(containerd, &name, "out"));
+    let err = reader(&stream(containerd, &name, "err"));
+    shim.start_exec("c", &name).unwrap();
+    let mut input = writer(&stream(containerd, &name, "in"));
+    let text = format!("input of {name}\n").repeat(100);
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    shim.close_input("c", &name).unwrap();
+    let code = shim.wait_exec("c", &name).unwrap();
+    assert_eq!(usize::try_from(code).unwrap(), number % 200);
+    shim.delete_exec("c", &name).unwrap();
+    assert_eq!(out.join().unwrap(), text, "output of {name}");
+    assert_eq!(err.join().unwrap(), "done");
+    for stream_name in ["in", "out", "err"] {
+        std::fs::remove_file(stream(containerd, &name, stream_name)).unwrap();
+    }
+}

@@ -65,6 +65,7 @@ fn programs() -> &'static Path {
             fs::copy(profile.join(from), &temporary).unwrap();
             fs::rename(&temporary, folder.join(to)).unwrap();
         }
+        fs::write(folder.join("skiff-toolbox.wasm"), ";; do code\n(module)").unwrap();
         folder
     })
 }
