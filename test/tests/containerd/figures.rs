@@ -29,8 +29,9 @@ fn places(value: &Value, at: &str, found: &mut BTreeSet<String>) {
 }
 
 /// Counts of what may have happened to one of the two and not to the other, which JSON has no place for then: pages
-/// read from a disk, written to one, of files or shared, huge pages, the kernel's own memory.
-const CHANCE: [&str; 12] = [
+/// read from a disk, written to one, given back, of files or shared, huge pages, the kernel's own memory and time, a quota
+/// that a busy machine leaves no time to use up.
+const CHANCE: [&str; 15] = [
     "maj_fault",
     "writeback",
     "dirty",
@@ -42,6 +43,9 @@ const CHANCE: [&str; 12] = [
     "kernel/",
     "kernel_tcp/",
     "failcnt",
+    "pg_pg_out",
+    "usage/kernel",
+    "throttled",
     "active_anon",
 ];
 
