@@ -91,6 +91,10 @@ test-client-suite: install-tools build ## containerd's client suite under runc's
 test-vm: install-tools build ## Tests in an emulated machine with cgroup v2 and systemd (under 10 minutes)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/vm/run.sh
 
+.PHONY: test-twin
+test-twin: install-tools build ## What Kubernetes may ask of a container, asked of Wasm containers through CRI
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh twin
+
 .PHONY: bench
 bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
 	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench

@@ -10,6 +10,7 @@
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
+#   test/run.sh twin [OPT…] [WORD…]  what Kubernetes may ask of a container, asked of Wasm containers
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
 set -euo pipefail
@@ -57,6 +58,10 @@ case $suite in
     test/node/build.sh containerd-2.4 runc registry client-suite
     cargo test --quiet --locked -p skiff-test --test client_suite -- "$@"
     ;;
+  twin)
+    test/node/build.sh containerd-2.4 runc registry cni crictl
+    cargo test --quiet --locked -p skiff-test --test twin -- "$@"
+    ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, compat, critest, client-suite, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
 esac

@@ -1,5 +1,7 @@
 //! What a host, a worker or the init program is told to do. One postcard value, the whole of the memfd.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use skiff_sandbox::plan::{Plan, Slot};
 
@@ -96,4 +98,29 @@ pub enum Command {
     Path(String),
     /// None: that the plan is executed is all that is wanted.
     Nothing,
+}
+
+/// The environment that a spec asks for. CRI writes the image's variables and the container's one after the other, and
+/// a program finds the first of a name: only the last of each is kept, as runc does.
+pub fn environment(variables: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<String> = variables
+        .iter()
+        .rev()
+        .filter(|variable| seen.insert(variable.split('=').next().unwrap_or_default()))
+        .cloned()
+        .collect();
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::environment;
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let given = ["A=1", "B=2", "A=3", "A2=4", "C"].map(str::to_owned);
+        assert_eq!(environment(&given), ["B=2", "A=3", "A2=4", "C"]);
+    }
 }

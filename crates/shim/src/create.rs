@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
-use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder};
+use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder, environment};
 use skiff_image::choose::Module;
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
@@ -351,7 +351,8 @@ async fn make(
                         .and_then(|process| process.args().clone())
                         .unwrap_or_default(),
                     env: process
-                        .and_then(|process| process.env().clone())
+                        .and_then(|process| process.env().as_deref())
+                        .map(environment)
                         .unwrap_or_default(),
                     working_directory: process.map_or_else(
                         || "/".to_owned(),

@@ -102,10 +102,24 @@ impl<'a> Cri<'a> {
     /// # Errors
     /// If CRI refuses it.
     pub fn pod_with(&'a self, handler: &str, name: &str, namespaces: &Value) -> Result<Pod<'a>> {
+        self.pod_over(handler, name, namespaces, &json!({}))
+    }
+
+    /// The same; `over` is laid over the rest of the pod's configuration.
+    ///
+    /// # Errors
+    /// If CRI refuses it.
+    pub fn pod_over(
+        &'a self,
+        handler: &str,
+        name: &str,
+        namespaces: &Value,
+        over: &Value,
+    ) -> Result<Pod<'a>> {
         let name = self.node.new_id(name);
         let logs = self.node.directory().join("logs").join(&name);
         fs::create_dir_all(&logs)?;
-        let config = json!({
+        let mut config = json!({
             "metadata": { "name": name, "uid": name, "namespace": "default", "attempt": 0 },
             "log_directory": logs,
             "linux": {
@@ -113,6 +127,7 @@ impl<'a> Cri<'a> {
                 "security_context": { "namespace_options": namespaces },
             },
         });
+        lay_over(&mut config, over);
         let path = self.write(&name, &config)?;
         let id = self
             .crictl(&["runp", "--runtime", handler, &path.display().to_string()])?
@@ -266,6 +281,31 @@ impl CriContainer<'_> {
         Ok((out, err))
     }
 
+    /// CRI's log file as it is.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn raw_log(&self) -> Result<String> {
+        fs::read_to_string(&self.log)
+            .with_context(|| format!("could not read {}", self.log.display()))
+    }
+
+    /// The number of its first process.
+    ///
+    /// # Errors
+    /// If CRI does not know it.
+    pub fn pid(&self) -> Result<u32> {
+        let inspected = self
+            .pod
+            .cri
+            .crictl(&["inspect", "--output", "json", &self.id])?;
+        let all: Value = serde_json::from_str(&inspected.ok()?)?;
+        all["info"]["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
+            .context("CRI names no process")
+    }
+
     /// Stops it, with so many seconds between SIGTERM and SIGKILL.
     ///
     /// # Errors
@@ -274,6 +314,18 @@ impl CriContainer<'_> {
         self.pod
             .cri
             .crictl(&["stop", "--timeout", &seconds.to_string(), &self.id])
+    }
+}
+
+/// Fields of objects in objects; anything else takes the place of what was there.
+fn lay_over(below: &mut Value, over: &Value) {
+    match (below, over) {
+        (Value::Object(below), Value::Object(over)) => {
+            for (field, value) in over {
+                lay_over(below.entry(field.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (below, over) => *below = over.clone(),
     }
 }
 

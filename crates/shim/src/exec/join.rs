@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use rustix::fs::{Mode, OFlags};
 use skiff_engine::options::GuestOptions;
-use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder};
+use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder, environment};
 use skiff_sandbox::control::{ControlError, Report};
 use skiff_sandbox::launch::{LaunchError, Launched, NewNamespaces};
 use skiff_sandbox::plan::{JoinNamespace, Namespace, Plan};
@@ -47,7 +47,7 @@ pub(super) async fn join(
     // What takes long comes before what has to be undone.
     match search::find(pod, task, host, wanted, root.as_fd()).await? {
         Found::Module { module, is_tool } => {
-            let mut env = wanted.env().clone().unwrap_or_default();
+            let mut env = environment(wanted.env().as_deref().unwrap_or_default());
             if is_tool {
                 let command = wanted.args().as_ref().and_then(|args| args.first());
                 env.extend(toolbox::environment(
@@ -183,7 +183,7 @@ impl Joining<'_> {
             plan,
             program: Command::Path(path),
             args: self.wanted.args().clone().unwrap_or_default(),
-            env: self.wanted.env().clone().unwrap_or_default(),
+            env: environment(self.wanted.env().as_deref().unwrap_or_default()),
         };
         let order =
             postcard::to_stdvec(&order).map_err(|error| CreateError::Order(error.to_string()))?;
