@@ -10,11 +10,6 @@ mod options;
 mod shell;
 mod streams;
 #[cfg(target_env = "p2")]
-#[expect(
-    clippy::allow_attributes,
-    clippy::undocumented_unsafe_blocks,
-    reason = "bindings that a macro makes"
-)]
 mod sys;
 mod text;
 mod time;

@@ -126,7 +126,10 @@ fn split(text: &str, is_inside: impl Fn(char) -> bool) -> (&str, &str) {
 
 fn number(letter: char, word: &str) -> Result<String, String> {
     let digits = word.trim_start_matches('-');
-    let magnitude = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+    let magnitude = match digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+    {
         _ if digits.is_empty() && word.is_empty() => Ok(0),
         Some(hexadecimal) => i64::from_str_radix(hexadecimal, 16),
         None => digits.parse(),

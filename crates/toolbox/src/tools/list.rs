@@ -158,7 +158,13 @@ fn read(path: &str, options: &Options) -> io::Result<Vec<File>> {
         .map(|name| {
             let path = join(path, &name);
             let metadata = with_metadata
-                .then(|| fs::symlink_metadata(&path).ok())
+                // Above the root there is the root.
+                .then(|| {
+                    let metadata = fs::symlink_metadata(&path);
+                    metadata
+                        .or_else(|_| fs::symlink_metadata(if name == ".." { "/" } else { &path }))
+                        .ok()
+                })
                 .flatten();
             File {
                 name,

@@ -2,8 +2,7 @@
 //! guest is tested with the engine.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "table.rs"]
-pub(crate) mod table;
-
 mod beside;
 mod harness;
+mod table;
+mod tree;

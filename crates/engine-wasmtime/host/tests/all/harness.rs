@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -159,7 +159,7 @@ pub(crate) struct Container {
     module: Vec<u8>,
     guest: Guest,
     /// The guest's `/`.
-    pub(crate) root: tempfile::TempDir,
+    pub(crate) root: Arc<tempfile::TempDir>,
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     new: NewNamespaces,
@@ -185,7 +185,7 @@ impl Container {
                 exit_record: Slot(1),
                 options: GuestOptions::default(),
             },
-            root: tempfile::tempdir().unwrap(),
+            root: Arc::new(tempfile::tempdir().unwrap()),
             stdin: None,
             stdout: None,
             new: NewNamespaces::NONE
@@ -404,7 +404,7 @@ pub(crate) struct Created {
     record: File,
     stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
-    _root: tempfile::TempDir,
+    _root: Arc<tempfile::TempDir>,
     /// From the launch to the report.
     pub(crate) latency: Duration,
 }

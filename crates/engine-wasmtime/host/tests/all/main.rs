@@ -12,3 +12,4 @@ mod programs;
 mod signals;
 mod start;
 mod streams;
+mod toolbox;

@@ -40,10 +40,10 @@ pub(super) fn extract(options: &Options, input: Box<dyn Read>, io: &mut Io) -> D
         well: true,
     };
     let mut archive = Archive::new(input);
-    let entries = archive.entries().map_err(damaged)?;
+    let entries = archive.entries().map_err(|error| damaged(&error))?;
     let mut count = 0;
     for entry in entries {
-        extraction.entry(&mut entry.map_err(damaged)?, io)?;
+        extraction.entry(&mut entry.map_err(|error| damaged(&error))?, io)?;
         count += 1;
     }
     if count == 0 && options.has("x") {
@@ -58,10 +58,10 @@ pub(super) fn extract(options: &Options, input: Box<dyn Read>, io: &mut Io) -> D
     Ok(INCOMPLETE)
 }
 
-fn damaged(error: io::Error) -> Stop {
+fn damaged(error: &io::Error) -> Stop {
     failed(format!(
         "this is no tar archive, or a damaged one: {}",
-        words(&error)
+        words(error)
     ))
 }
 
