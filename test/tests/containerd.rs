@@ -2,6 +2,8 @@
 //!
 //! Each module is one question; `reference` asks it of runc, so that a failing test is our fault and not the harness's.
 
+#[path = "containerd/alone.rs"]
+mod alone;
 #[path = "containerd/bad_image.rs"]
 mod bad_image;
 #[path = "containerd/bad_module.rs"]
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         cri::CASES,
         builder::CASES,
         command::CASES,
+        alone::CASES,
         life::CASES,
         linux::CASES,
         linux_pods::CASES,

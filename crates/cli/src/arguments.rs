@@ -27,6 +27,7 @@ Exit codes:
      entries; inspect: a module that is not valid)
   2  the command line was not understood
   3  the command could not do its work; the reason is on stderr
+  run: the container's own code, 128 + n after signal n; 125 if it could not be run
 
 Environment:
   CONTAINERD_ADDRESS    containerd's socket, as for ctr
@@ -46,6 +47,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(Box<Build>),
+    Run(Box<Run>),
     Inspect(Inspect),
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -145,6 +147,93 @@ pub(crate) enum Layout {
     Root,
     /// An OCI Wasm artifact
     Artifact,
+}
+
+/// Run an image or a module, as a container would, without containerd
+///
+/// The same sandbox, engine, cache and options as in a pod: the same output and the same exit code. The
+/// container lives as long as this command, and nothing is left of it. Needs root.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  skiff run hello.wasm
+  skiff run app.wasm -v ./data:/data:ro -e MODE=test -- serve --port 8080
+  skiff run hello.tar                              an archive that skiff build has made
+  skiff run -n k8s.io registry.example/app:1       an image in containerd
+  skiff run --memory 64M --cpus 0.5 --engine-option MemoryCap=off app.wasm
+
+Ctrl-C and other signals go to the container.
+
+Exit codes: the container's own, 128 + n after signal n; 125 if it could not be run, 2 arguments
+not understood")]
+pub(crate) struct Run {
+    /// A module (.wasm, .wat), an OCI archive or its folder, or an image in containerd
+    #[arg(value_name = "FILE|ARCHIVE|IMAGE", value_hint = ValueHint::FilePath)]
+    pub(crate) target: String,
+
+    /// An environment variable
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = quantity::pair)]
+    pub(crate) env: Vec<(String, String)>,
+
+    /// A file or folder of this machine, and its path in the container; `:ro` makes it read-only
+    #[arg(short, long = "volume", visible_alias = "mount", value_name = "HOST:PATH[:ro]", value_parser = quantity::volume)]
+    pub(crate) volumes: Vec<quantity::Volume>,
+
+    /// The working directory
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) workdir: Option<String>,
+
+    /// The user: uid, uid:gid, or a name of the image's /etc/passwd
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// What runs instead of the image's own entrypoint: a path, or path#function
+    #[arg(long, value_name = "PATH")]
+    pub(crate) entrypoint: Option<String>,
+
+    /// The most memory that it gets: 64M, 1G
+    #[arg(long, value_name = "SIZE", value_parser = quantity::parse_bytes)]
+    pub(crate) memory: Option<u64>,
+
+    /// The most processor time that it gets, in processors: 0.5, 2
+    #[arg(long, value_name = "NUMBER", value_parser = quantity::processors)]
+    pub(crate) cpus: Option<f64>,
+
+    /// The engine
+    #[arg(long, value_name = "NAME", default_value = "wasmtime")]
+    pub(crate) engine: String,
+
+    /// An option of the runtime handler, as containerd's configuration has them
+    #[arg(long = "engine-option", value_name = "KEY=VALUE", value_parser = quantity::pair)]
+    pub(crate) engine_options: Vec<(String, String)>,
+
+    /// The network: none, or this machine's
+    #[arg(long, value_enum, default_value_t = Network::None)]
+    pub(crate) network: Network,
+
+    /// Its root cannot be written
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
+    #[command(flatten)]
+    pub(crate) place: Place,
+
+    /// Arguments of the program, instead of the image's own
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) args: Vec<String>,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// One of its own, with nothing in it
+    None,
+    /// This machine's
+    Host,
 }
 
 /// Show what a module or an image holds, and whether this node has its compiled code

@@ -6,4 +6,5 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod run;
 pub(crate) mod warm;

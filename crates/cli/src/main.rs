@@ -29,20 +29,31 @@ enum Outcome {
     Well,
     /// It found something broken, and has said so.
     Broken,
+    /// A container ended with this code.
+    Ended(u8),
 }
 
 /// The work could not be done. 1 is for what was found broken, 2 (clap's) for arguments not understood.
 const COULD_NOT: u8 = 3;
+/// The same of `run`, whose other codes are the container's.
+const COULD_NOT_RUN: u8 = 125;
 
 fn main() -> ExitCode {
+    if let Some(outcome) = commands::run::keep(std::env::args_os()) {
+        return outcome;
+    }
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
     match run(&arguments.command, &output) {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
         Ok(Outcome::Broken) => ExitCode::FAILURE,
+        Ok(Outcome::Ended(code)) => code.into(),
         Err(error) => {
             output.failure(&error);
-            ExitCode::from(COULD_NOT)
+            ExitCode::from(match arguments.command {
+                Command::Run(_) => COULD_NOT_RUN,
+                _ => COULD_NOT,
+            })
         }
     }
 }
@@ -50,6 +61,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, output: &Output) -> anyhow::Result<Outcome> {
     match command {
         Command::Build(arguments) => commands::build::run(arguments, output),
+        Command::Run(arguments) => commands::run::run(arguments),
         Command::Inspect(arguments) => commands::inspect::run(arguments, output),
         Command::Cache(CacheCommand::Ls) => commands::cache::list(output),
         Command::Cache(CacheCommand::Verify) => commands::cache::verify(output),

@@ -102,9 +102,64 @@ pub(crate) fn host_file(text: &str) -> Result<(PathBuf, String), String> {
     }
 }
 
+/// `HOST:PATH` or `HOST:PATH:ro`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// Here.
+    pub(crate) source: PathBuf,
+    /// In the container; absolute.
+    pub(crate) destination: String,
+    /// The container cannot write to it.
+    pub(crate) read_only: bool,
+}
+
+/// Reads a [`Volume`]. `:rw` is what it is without a word.
+pub(crate) fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, read_only) = match text.rsplit_once(':') {
+        Some((rest, "ro")) => (rest, true),
+        Some((rest, "rw")) => (rest, false),
+        _ => (text, false),
+    };
+    let (source, destination) = host_file(rest)?;
+    Ok(Volume {
+        source,
+        destination,
+        read_only,
+    })
+}
+
+/// A number of processors, of which a part can be had.
+pub(crate) fn processors(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.01..=10_000.0).contains(&number) => Ok(number),
+        _ => Err("a number of processors lies between 0.01 and 10000: 0.5, 2".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_and_processors() {
+        let read = |text| volume(text).map(|v| (v.source, v.destination, v.read_only));
+        assert_eq!(read("a:/b").unwrap(), ("a".into(), "/b".to_owned(), false));
+        assert_eq!(
+            read("a:/b:ro").unwrap(),
+            ("a".into(), "/b".to_owned(), true)
+        );
+        assert_eq!(
+            read("a:b:/c:rw").unwrap(),
+            ("a:b".into(), "/c".to_owned(), false)
+        );
+        for wrong in ["a", "a:b", ":/a", "a:ro"] {
+            read(wrong).unwrap_err();
+        }
+        assert_eq!(processors("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "x", "nan", "inf"] {
+            processors(wrong).unwrap_err();
+        }
+    }
 
     #[test]
     fn bytes_are_written_as_people_read_them() {

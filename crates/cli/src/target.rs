@@ -47,6 +47,18 @@ impl Target {
         })
     }
 
+    /// As [`Target::find`], for those who can use an image's folder too.
+    pub(crate) fn find_or_folder(text: &str, place: &Place) -> anyhow::Result<Self> {
+        let path = Path::new(text);
+        if path.join("index.json").is_file() {
+            return Ok(Self {
+                path: path.to_owned(),
+                _export: None,
+            });
+        }
+        Self::find(text, place)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

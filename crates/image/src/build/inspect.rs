@@ -16,10 +16,10 @@ use crate::view::{
 };
 
 /// Largest module that is looked into.
-const MODULE_BYTES: u64 = 256 << 20;
+pub(super) const MODULE_BYTES: u64 = 256 << 20;
 
 /// How deep an index may lie in an index.
-const INDEX_DEPTH: usize = 4;
+pub(super) const INDEX_DEPTH: usize = 4;
 
 pub(super) fn file(path: &Path) -> Result<ImageFacts, BuildError> {
     read(path, &mut |_, _| ())
@@ -40,7 +40,7 @@ pub(super) fn modules(path: &Path) -> Result<Vec<(ModuleFacts, Vec<u8>)>, BuildE
 }
 
 /// Called for each valid module with its facts and its binary form.
-type Seen<'a> = dyn FnMut(&ModuleFacts, &[u8]) + 'a;
+pub(super) type Seen<'a> = dyn FnMut(&ModuleFacts, &[u8]) + 'a;
 
 fn read(path: &Path, seen: &mut Seen<'_>) -> Result<ImageFacts, BuildError> {
     let failed = |source| BuildError::Read {
@@ -98,7 +98,7 @@ fn bare(name: &str, bytes: Vec<u8>, seen: &mut Seen<'_>) -> Result<ImageFacts, B
 }
 
 /// An archive and where its members are.
-struct Opened<'a, 's> {
+pub(super) struct Opened<'a, 's> {
     path: &'a Path,
     seen: &'a mut Seen<'s>,
     file: File,
@@ -107,7 +107,11 @@ struct Opened<'a, 's> {
 }
 
 impl<'a, 's> Opened<'a, 's> {
-    fn read(path: &'a Path, file: File, seen: &'a mut Seen<'s>) -> Result<Self, BuildError> {
+    pub(super) fn read(
+        path: &'a Path,
+        file: File,
+        seen: &'a mut Seen<'s>,
+    ) -> Result<Self, BuildError> {
         let failed = |source| BuildError::Read {
             path: path.to_owned(),
             source,
@@ -151,7 +155,7 @@ impl<'a, 's> Opened<'a, 's> {
         })
     }
 
-    fn broken(&self, why: String) -> BuildError {
+    pub(super) fn broken(&self, why: String) -> BuildError {
         BuildError::NotAnArchive {
             path: self.path.to_owned(),
             why,
@@ -159,7 +163,7 @@ impl<'a, 's> Opened<'a, 's> {
     }
 
     /// A member's bytes.
-    fn member(&mut self, name: &str, cap: u64) -> Result<Vec<u8>, BuildError> {
+    pub(super) fn member(&mut self, name: &str, cap: u64) -> Result<Vec<u8>, BuildError> {
         let Some(&(offset, length)) = self.members.get(name) else {
             return Err(self.broken(format!("{name} is missing in it")));
         };
@@ -183,7 +187,11 @@ impl<'a, 's> Opened<'a, 's> {
     }
 
     /// A blob's bytes, checked.
-    fn blob(&mut self, descriptor: &Descriptor, cap: u64) -> Result<Vec<u8>, BuildError> {
+    pub(super) fn blob(
+        &mut self,
+        descriptor: &Descriptor,
+        cap: u64,
+    ) -> Result<Vec<u8>, BuildError> {
         let Some(digest) = Digest::parse(&descriptor.digest) else {
             return Err(self.broken(format!("{:?} is not a SHA-256 digest", descriptor.digest)));
         };
@@ -194,13 +202,16 @@ impl<'a, 's> Opened<'a, 's> {
         Ok(bytes)
     }
 
-    fn document<T: DeserializeOwned>(&mut self, descriptor: &Descriptor) -> Result<T, BuildError> {
+    pub(super) fn document<T: DeserializeOwned>(
+        &mut self,
+        descriptor: &Descriptor,
+    ) -> Result<T, BuildError> {
         let bytes = self.blob(descriptor, DOCUMENT_BYTES)?;
         serde_json::from_slice(&bytes)
             .map_err(|error| self.broken(format!("{} is malformed: {error}", descriptor.digest)))
     }
 
-    fn has(&self, descriptor: &Descriptor) -> bool {
+    pub(super) fn has(&self, descriptor: &Descriptor) -> bool {
         Digest::parse(&descriptor.digest)
             .is_some_and(|digest| self.members.contains_key(&blob_name(&digest)))
     }
@@ -316,17 +327,17 @@ impl<'a, 's> Opened<'a, 's> {
         Ok(())
     }
 
-    /// The Wasm files of a root layer. A layer that is compressed otherwise than with gzip is passed over.
-    fn modules_of_tar(
+    /// A layer of the root, checked and ready to be read; `None` if it is not here, or compressed otherwise than
+    /// with gzip.
+    pub(super) fn layer(
         &mut self,
         layer: &Descriptor,
-        modules: &mut Vec<ModuleFacts>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Option<tar::Archive<Box<dyn Read + '_>>>, BuildError> {
         let Some(digest) = Digest::parse(&layer.digest) else {
-            return Ok(());
+            return Ok(None);
         };
         let Some(&(offset, length)) = self.members.get(&blob_name(&digest)) else {
-            return Ok(());
+            return Ok(None);
         };
         let failed = |source| BuildError::Read {
             path: self.path.to_owned(),
@@ -345,9 +356,26 @@ impl<'a, 's> Opened<'a, 's> {
         let content: Box<dyn Read + '_> = match layer.media_type.rsplit(['+', '.']).next() {
             Some("gzip") => Box::new(flate2::read::GzDecoder::new(raw)),
             Some("tar") => Box::new(raw),
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
-        let mut archive = tar::Archive::new(content);
+        Ok(Some(tar::Archive::new(content)))
+    }
+
+    /// The Wasm files of a root layer.
+    fn modules_of_tar(
+        &mut self,
+        layer: &Descriptor,
+        modules: &mut Vec<ModuleFacts>,
+    ) -> Result<(), BuildError> {
+        let path = self.path.to_owned();
+        let failed = |source| BuildError::Read {
+            path: path.clone(),
+            source,
+        };
+        let mut found: Vec<(String, Vec<u8>)> = Vec::new();
+        let Some(mut archive) = self.layer(layer)? else {
+            return Ok(());
+        };
         for entry in archive.entries().map_err(failed)? {
             let mut entry = entry.map_err(failed)?;
             if !entry.header().entry_type().is_file() || entry.size() > MODULE_BYTES {
@@ -363,6 +391,10 @@ impl<'a, 's> Opened<'a, 's> {
                 String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./")
             );
             entry.read_to_end(&mut bytes).map_err(failed)?;
+            found.push((name, bytes));
+        }
+        drop(archive);
+        for (name, bytes) in found {
             modules.push(facts_or_problem(&name, &bytes, self.seen));
         }
         Ok(())

@@ -9,6 +9,7 @@ mod inspect;
 mod module;
 mod reference;
 mod tree;
+mod unpack;
 mod user;
 
 use std::collections::BTreeMap;
@@ -170,6 +171,18 @@ pub enum BuildError {
     /// The archive.
     #[error("could not write the image")]
     Write(#[source] io::Error),
+    /// A file of an image, unpacked.
+    #[error("could not unpack {name} of the image")]
+    Unpack {
+        /// The file.
+        name: String,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An image in which nothing can be run.
+    #[error("{0}")]
+    Nothing(String),
     /// A file is not what `inspect` reads.
     #[error("{} is neither an OCI archive nor a module: {why}", path.display())]
     NotAnArchive {
@@ -544,6 +557,31 @@ pub fn inspect_file(path: &Path) -> Result<ImageFacts, BuildError> {
 /// As [`inspect_file`].
 pub fn modules_of_file(path: &Path) -> Result<Vec<(ModuleFacts, Vec<u8>)>, BuildError> {
     inspect::modules(path)
+}
+
+/// What an image says of its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// `Entrypoint`: what runs.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`: its arguments, where none are given.
+    pub command: Vec<String>,
+    /// `Env`.
+    pub environment: Vec<String>,
+    /// `WorkingDir`; may be empty.
+    pub working_directory: String,
+    /// `User`; may be empty.
+    pub user: String,
+}
+
+/// Makes a root in the folder `root` of what lies at `path`: an OCI archive, its unpacked folder, or a bare module.
+/// `words` are what the caller runs instead of the image's own command; a layer that they or the image name is put
+/// where the entrypoint looks for it.
+///
+/// # Errors
+/// It is none of these, is damaged, holds nothing for this machine, or `root` cannot be written.
+pub fn unpack(path: &Path, root: &Path, words: &[String]) -> Result<Unpacked, BuildError> {
+    unpack::unpack(path, root, words)
 }
 
 #[cfg(test)]
