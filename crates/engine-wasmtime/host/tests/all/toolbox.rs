@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use skiff_engine::order::{CodeKind, CodeOptions};
+use skiff_engine::options::CodeOptions;
+use skiff_engine::order::CodeKind;
 
 use crate::harness::{Container, Outcome, compile};
 
