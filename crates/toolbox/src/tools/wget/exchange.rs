@@ -65,7 +65,7 @@ impl Request {
             if !quiet {
                 io.complain(&format!("Connecting to {} ({address})", url.authority()));
             }
-            match TcpStream::connect_timeout(&address, self.timeout) {
+            match connect(address, self.timeout) {
                 Ok(stream) => {
                     stream
                         .set_read_timeout(Some(self.timeout))
@@ -130,6 +130,16 @@ impl Request {
             return Ok(Response { status, head, body });
         }
     }
+}
+
+/// A connection, or why there is none.
+fn connect(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, timeout)?;
+    // With a timeout, WASI's library takes a refusal for a connection. Without one it says what happened, at once.
+    if stream.peer_addr().is_err() {
+        return TcpStream::connect(address);
+    }
+    Ok(stream)
 }
 
 /// Status line and headers, up to the empty line.
