@@ -50,6 +50,8 @@ mod sweep;
 mod terminal;
 #[path = "containerd/termination.rs"]
 mod termination;
+#[path = "containerd/toolbox.rs"]
+mod toolbox;
 #[path = "containerd/user.rs"]
 mod user;
 #[path = "containerd/volumes.rs"]
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         builder::CASES,
         command::CASES,
         alone::CASES,
+        toolbox::CASES,
         life::CASES,
         linux::CASES,
         linux_pods::CASES,
