@@ -24,6 +24,8 @@ mod cycles;
 mod disk;
 #[path = "containerd/endings.rs"]
 mod endings;
+#[path = "containerd/exec.rs"]
+mod exec;
 #[path = "containerd/figures.rs"]
 mod figures;
 #[path = "containerd/life.rs"]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         alone::CASES,
         toolbox::CASES,
         life::CASES,
+        exec::CASES,
         linux::CASES,
         linux_pods::CASES,
         terminal::CASES,

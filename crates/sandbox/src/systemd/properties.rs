@@ -357,7 +357,7 @@ mod tests {
             write(
                 &[Property::long("A", 5), Property::processes("P", vec![9])],
                 body,
-            )
+            );
         });
         let mut expected =
             b"\x30\0\0\0\0\0\0\0\x01\0\0\0A\0\x01t\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0".to_vec();

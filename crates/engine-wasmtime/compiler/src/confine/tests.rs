@@ -4,6 +4,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
+use skiff_engine::options::{CodeOptions, OptLevel};
+
 use super::*;
 use crate::{compile, files, input};
 
@@ -41,7 +43,13 @@ fn compiles(text: &str, threads: u16) -> bool {
     confine().unwrap();
     let bytes = files::read(&module).unwrap();
     drop(module);
-    let made = compile::compile(&input::parse(&bytes).unwrap(), threads, false).unwrap();
+    let made = compile::compile(
+        &input::parse(&bytes).unwrap(),
+        threads,
+        OptLevel::default(),
+        &CodeOptions::default(),
+    )
+    .unwrap();
     files::write(&code, &made).is_ok()
 }
 
