@@ -66,7 +66,10 @@ fn looked_into_and_probed() -> Result<()> {
         );
     }
     let ran = exec(&node, &task, &["ps"], b"")?;
-    ensure!(ran.code == 0 && ran.stdout.contains(" skiff-host-wasmtime "), "{ran:?}");
+    ensure!(
+        ran.code == 0 && ran.stdout.contains(" skiff-host-wasmtime "),
+        "{ran:?}"
+    );
     task.remove()?;
     Ok(())
 }
