@@ -7,6 +7,8 @@ DESTDIR ?=
 TARGET ?= $(shell uname -m)-unknown-linux-gnu
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
+# Told by `containerd-shim-… -info`; empty where the sources are no checkout.
+export SKIFF_REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
 BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause

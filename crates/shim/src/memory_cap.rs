@@ -13,7 +13,7 @@ use skiff_engine::notes;
 
 use crate::options::values::MemoryCap;
 
-/// What an engine host needs besides its guest's memory: 2 MiB of its own, measured, and as much again for what it keeps for its
+/// What an engine host needs besides its guest's memory: 2 MiB at most of its own, and as much again for what it keeps for its
 /// guest in buffers, sockets and directories that are read.
 const HOST: u64 = 4 << 20;
 /// The kernel's tables for the guest's memory, and files that a guest writes to a tmpfs, take a part that grows with it.
