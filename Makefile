@@ -37,6 +37,10 @@ build: ## Build all binaries (release) into target/stage/bin
 	cd crates/toolbox && cargo build --release --locked --target wasm32-wasip2
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(STAGE)/bin
 
+.PHONY: wasmedge
+wasmedge: build ## Add WasmEdge's bundle to target/stage/bin: a try, on Debian with amd64; not yet tested or installed
+	@crates/engine-wasmedge/bundle.sh build $(STAGE)/wasmedge-packages $(STAGE)/bin
+
 .PHONY: install
 install: build ## Put all binaries under PREFIX/bin (default /usr/local)
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(DESTDIR)$(PREFIX)/bin

@@ -7,7 +7,7 @@
 use std::io;
 
 use skiff_engine::order::CodeKind;
-use skiff_sandbox::filter::own;
+use skiff_sandbox::filter::own::{self, Allowed};
 
 use crate::sys::landlock::{self, Landlock};
 
@@ -22,11 +22,19 @@ pub struct ConfineError {
     source: io::Error,
 }
 
-/// Confines the calling thread, which must be the only one.
+/// Confines the calling thread, which must be the only one, to what wasmtime needs for a guest of this kind.
 ///
 /// # Errors
 /// See [`ConfineError`]. A kernel without Landlock is no error.
 pub fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
+    confine_to(&syscalls::lists(kind))
+}
+
+/// Confines the calling thread, which must be the only one, to these calls.
+///
+/// # Errors
+/// See [`ConfineError`]. A kernel without Landlock is no error.
+pub fn confine_to(lists: &[&[Allowed]]) -> Result<Landlock, ConfineError> {
     let failed = |step| move |source| ConfineError { step, source };
     // Both filters demand it of processes without privileges. Nothing is executed from here on anyway.
     rustix::thread::set_no_new_privs(true)
@@ -34,7 +42,7 @@ pub fn confine(kind: CodeKind) -> Result<Landlock, ConfineError> {
         .map_err(failed("give up gaining privileges"))?;
     let landlock = landlock::restrict_to_root()
         .map_err(failed("restrict the guest to its files by Landlock"))?;
-    skiff_sandbox::sys::seccomp::load(&own::filter(&syscalls::lists(kind)))
+    skiff_sandbox::sys::seccomp::load(&own::filter(lists))
         .map_err(failed("load the engine's own seccomp filter; the container's seccomp profile must allow seccomp(2)"))?;
     Ok(landlock)
 }
