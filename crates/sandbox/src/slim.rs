@@ -120,7 +120,6 @@ fn make(run: &Path) -> Result<OwnedFd, SlimError> {
     if let Some(found) = open(run)? {
         return Ok(found);
     }
-    let made = on_thread(&directory)?;
     let path = file(run);
     OpenOptions::new()
         .write(true)
@@ -129,15 +128,36 @@ fn make(run: &Path) -> Result<OwnedFd, SlimError> {
         .mode(0o400)
         .open(&path)
         .map_err(failed(format!("make {}", path.display())))?;
-    mount::bind(&crate::sys::path::through_proc(made.as_fd()), &path).map_err(failed(format!(
-        "mount the slim namespace at {}",
-        path.display()
-    )))?;
+    let made = hang(&directory, &path)?;
     log::info!(
         "this node has many mounts: containers are made from a mount namespace without them, {}",
         path.display()
     );
     Ok(made)
+}
+
+/// Makes a namespace and mounts it at `path`.
+///
+/// The kernel mounts a namespace only in one that is older, and tells their ages by numbers of which every processor
+/// takes 4,096 at a time (`ns_tree_gen_id`, Linux 6.18): one made here may seem older than our own if that was made
+/// on another processor. One of the processors has the highest numbers, so each is tried.
+fn hang(directory: &Path, path: &Path) -> Result<OwnedFd, SlimError> {
+    let mut processors = 0..process::processors();
+    let mut pin = None;
+    loop {
+        let made = on_thread(directory, pin)?;
+        let mounted = mount::bind(&crate::sys::path::through_proc(made.as_fd()), path);
+        match mounted {
+            Ok(()) => return Ok(made),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && !processors.is_empty() => {
+                pin = processors.next();
+            }
+            Err(error) => {
+                let step = format!("mount the slim namespace at {}", path.display());
+                return Err(failed(step)(error));
+            }
+        }
+    }
 }
 
 /// The directory, a private mount of its own.
@@ -175,12 +195,17 @@ fn prepare_directory(run: &Path) -> Result<PathBuf, SlimError> {
     Ok(directory)
 }
 
-/// Makes the namespace on a thread of its own, which ends in it. `place` is a directory to stand on.
-fn on_thread(place: &Path) -> Result<OwnedFd, SlimError> {
+/// Makes the namespace on a thread of its own, which ends in it. `place` is a directory to stand on; `pin` the
+/// processor that the thread is to run on.
+fn on_thread(place: &Path, pin: Option<usize>) -> Result<OwnedFd, SlimError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("mounts".to_owned())
             .spawn_scoped(scope, || {
+                if let Some(processor) = pin {
+                    // One that we may not use made none of the namespaces that we are in, most likely.
+                    drop(process::pin_thread(processor));
+                }
                 process::unshare_mounts_of_thread().map_err(failed("make a mount namespace"))?;
                 mount::change_all_propagation(Propagation::Private)
                     .map_err(failed("separate a mount namespace"))?;

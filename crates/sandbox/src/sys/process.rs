@@ -213,6 +213,23 @@ pub fn unshare_mounts_of_thread() -> io::Result<()> {
     }
 }
 
+/// How many processors this machine has, also those that are off.
+pub fn processors() -> usize {
+    // SAFETY: it takes a number and answers one.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    usize::try_from(count).unwrap_or(1)
+}
+
+/// Lets the calling thread run on one processor only.
+///
+/// # Errors
+/// `EINVAL` for a processor that is not there.
+pub fn pin_thread(processor: usize) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(processor);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
 /// The kernel kills the process with SIGKILL when the thread that launched it ends.
 ///
 /// Changing user or group ids undoes it: call it again after that.

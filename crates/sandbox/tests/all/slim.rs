@@ -162,3 +162,26 @@ fn what_a_container_copies_does_not_grow_with_the_node() {
         });
     });
 }
+
+/// The numbers by which the kernel tells which of two namespaces is older are of no use between processors.
+#[test]
+fn it_is_made_whichever_processor_made_the_namespace_around() {
+    let _alone = Alone::new();
+    for around in 0..process::processors() {
+        for maker in 0..process::processors() {
+            let image = Image::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    process::pin_thread(around).unwrap();
+                    process::unshare_mounts_of_thread().unwrap();
+                    mount::change_all_propagation(skiff_sandbox::plan::Propagation::Private)
+                        .unwrap();
+                    process::pin_thread(maker).unwrap();
+                    let run = image.path("run");
+                    std::fs::create_dir_all(&run).unwrap();
+                    drop(slim::of_node(&run, 1).unwrap().unwrap());
+                });
+            });
+        }
+    }
+}
