@@ -7,6 +7,7 @@
 mod alone;
 mod bundle;
 mod events;
+mod exec;
 mod guest;
 mod mounts;
 mod output;
@@ -37,6 +38,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("four", together::measure),
     ("sparse", sparse::measure),
     ("cpu", processor::measure),
+    ("exec", exec::measure),
     ("mounts", mounts::measure),
     ("pods", pods::measure),
 ];

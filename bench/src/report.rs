@@ -70,6 +70,7 @@ fn title(scenario: &str) -> &str {
         "four" => "Four at a time",
         "sparse" => "One every 200 ms",
         "cpu" => "Processor time of a life",
+        "exec" => "A process that joins a container",
         "mounts" => "A node with many mounts",
         "pods" => "A thousand pods alive at once",
         "ctr" => "`ctr run --rm`",
