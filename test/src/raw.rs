@@ -1,5 +1,7 @@
 //! A shim without containerd between: the calls of the task API in an order that containerd never sends.
 
+mod exec;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -22,6 +24,8 @@ use serde_json::{Value, json};
 
 use crate::command;
 use crate::node::Node;
+
+pub use exec::Execs;
 
 /// How long a call may take; a shim that does not answer is a fault, not a wait.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -150,15 +154,7 @@ impl<'a> Shim<'a> {
     /// # Errors
     /// If it cannot be made.
     pub fn fifo(&self, name: &str) -> Result<String> {
-        let path = self.bundle.join(name);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )?;
-        Ok(path.display().to_string())
+        fifo(&self.bundle.join(name))
     }
 
     /// `Create`; answers the process id.
@@ -474,4 +470,14 @@ fn spec(node: &Node, id: &str, arguments: &[&str]) -> Value {
             "namespaces": namespaces,
         },
     })
+}
+
+/// A FIFO; answers its path as requests name it.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn fifo(path: &Path) -> Result<String> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+    Ok(path.display().to_string())
 }

@@ -1,16 +1,21 @@
-//! Many containers in a row, then a look at what they left.
+//! Many containers in a row, and many execs at a time, then a look at what they left.
 //!
 //! Not part of the usual run: `test/run.sh cycles`. `SKIFF_TEST_CYCLES` says how many (1,000).
 
 use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use skiff_test::guest;
 use skiff_test::image::Image;
 use skiff_test::node::{Node, Version};
+use skiff_test::raw::{Execs, Shim, Stdio, fifo};
+use skiff_test::tools;
 
-skiff_test::cases!(containers_by_ctr, containers_in_one_pod);
+skiff_test::cases!(containers_by_ctr, containers_in_one_pod, execs_at_a_time);
 
 fn count() -> u32 {
     std::env::var("SKIFF_TEST_CYCLES")
@@ -95,4 +100,107 @@ fn containers_in_one_pod() -> Result<()> {
         "the shim had {resident} KiB resident and now has {resident_after}"
     );
     pod.remove()
+}
+
+/// A hundred at a time: each has its own code and its own two streams, and nothing is left of any.
+fn execs_at_a_time() -> Result<()> {
+    const AT_A_TIME: usize = 100;
+    let node = Node::start(Version::V2_4)?;
+    let program = tools::skiff_dir().join("containerd-shim-wasmtime-v1");
+    let shim = Shim::start(
+        &node,
+        &program,
+        &[("app.wasm", &guest::module()?)],
+        &["/app.wasm", "sleep", "100000"],
+    )?;
+    shim.create(&Stdio::default())?;
+    shim.run()?;
+    let shim_process = shim.connect()?;
+    let descriptors =
+        || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{shim_process}/fd"))?.count()) };
+    one_exec(&shim.execs(), shim.bundle(), 0)?;
+    let before = descriptors()?;
+    let (next, all) = (AtomicU32::new(0), count());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_A_TIME)
+            .map(|_| {
+                let (execs, bundle, next) = (shim.execs(), shim.bundle(), &next);
+                scope.spawn(move || -> Result<()> {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= all {
+                            return Ok(());
+                        }
+                        one_exec(&execs, bundle, number)
+                            .with_context(|| format!("exec {number}"))?;
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    ensure!(shim.pids()? == 1, "{} processes are left", shim.pids()?);
+    // The connection by which it tells of events comes and goes.
+    ensure!(
+        descriptors()? <= before + 1,
+        "the shim had {before} descriptors and now has {}",
+        descriptors()?
+    );
+    shim.kill(9)?;
+    ensure!(shim.wait()? == 137, "the container ended otherwise");
+    shim.delete()?;
+    shim.shutdown()?;
+    shim.clean()
+}
+
+fn one_exec(execs: &Execs, bundle: &Path, number: u32) -> Result<()> {
+    let (name, code) = (format!("e{number}"), number % 256);
+    let stdio = Stdio {
+        stdin: String::new(),
+        stdout: fifo(&bundle.join(format!("{name}.out")))?,
+        stderr: fifo(&bundle.join(format!("{name}.err")))?,
+    };
+    let reader = |path: &str| {
+        let path = path.to_owned();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            fs::File::open(path)?.read_to_string(&mut text)?;
+            anyhow::Ok(text)
+        })
+    };
+    let readers = [reader(&stdio.stdout), reader(&stdio.stderr)];
+    let (out, err) = (
+        format!("output of {name} ").repeat(300),
+        format!("errors of {name}"),
+    );
+    let words = [
+        "/app.wasm",
+        "say",
+        &out,
+        "warn",
+        &err,
+        "exit",
+        &code.to_string(),
+    ];
+    execs.exec(&name, &words, &stdio)?;
+    execs.start(&name)?;
+    let waited = execs.wait(&name)?;
+    let deleted = execs.delete(&name)?;
+    ensure!(
+        waited == code && deleted == code,
+        "it ended with {waited} and {deleted} instead of {code}"
+    );
+    for (reader, wanted) in readers.into_iter().zip([&out, &err]) {
+        let text = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        ensure!(text.trim_end_matches('\n') == wanted, "it wrote {text:?}");
+    }
+    fs::remove_file(&stdio.stdout)?;
+    fs::remove_file(&stdio.stderr)?;
+    Ok(())
 }
