@@ -173,6 +173,15 @@ pub(super) fn last_error(text: &str) -> Option<String> {
         .rfind(|message| !message.is_empty())
 }
 
+/// What runc says without "runc create failed: ", which our own sentence begins with.
+pub(super) fn without_prefix<'a>(message: &'a str, command: &str) -> &'a str {
+    let rest = message
+        .strip_prefix("runc ")
+        .and_then(|rest| rest.strip_prefix(command))
+        .and_then(|rest| rest.strip_prefix(" failed: "));
+    rest.unwrap_or(message)
+}
+
 /// A call that is put together.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
@@ -256,7 +265,7 @@ impl<'a> Call<'a> {
             name: name.to_string_lossy().into_owned(),
             command: self.command,
             how,
-            message: readable(&message),
+            message: readable(without_prefix(&message, self.command)),
         })
     }
 

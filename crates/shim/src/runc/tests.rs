@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::call::last_error;
+use super::call::{last_error, without_prefix};
 use super::*;
 
 #[test]
@@ -11,6 +11,17 @@ fn the_last_error_of_a_log_counts() {
                {\"level\":\"error\",\"msg\":\" two \"}\n{\"level\":\"info\",\"msg\":\"three\"}\n{\"level\":\"err";
     assert_eq!(last_error(log).as_deref(), Some("two"));
     assert_eq!(last_error(""), None);
+}
+
+#[test]
+fn what_our_sentence_says_is_not_said_twice() {
+    let said = "runc create failed: unable to start container process: no such file";
+    assert_eq!(
+        without_prefix(said, "create"),
+        "unable to start container process: no such file"
+    );
+    assert_eq!(without_prefix(said, "exec"), said);
+    assert_eq!(without_prefix("no room", "create"), "no room");
 }
 
 #[test]
