@@ -86,11 +86,11 @@ pub fn execute(plan: &Plan) -> Result<(), ExecuteError> {
     // What is made on the way to the container has the usual permissions, whatever the shim's mask is.
     rustix::process::umask(Mode::from_raw_mode(0o022));
 
-    namespaces::enter(plan, &proc)?;
+    let fresh = namespaces::enter(plan, &proc)?;
     let directory = match (&plan.root, &plan.linux_tree) {
         (Some(root), _) => tree::build(root, &plan.working_directory, &proc)?,
         (None, Some(tree)) => {
-            linux_tree::build(tree)?;
+            linux_tree::build(tree, fresh)?;
             tree::open_working_directory(&plan.working_directory)?
         }
         (None, None) => tree::open_working_directory(&plan.working_directory)?,

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 use skiff_test::command;
 use skiff_test::guest;
-use skiff_test::image::Image;
+use skiff_test::image::{Entry, Image};
 use skiff_test::node::{Cri, Node, Options, Pod, Version};
 
 skiff_test::cases!(
@@ -20,6 +20,7 @@ skiff_test::cases!(
     a_volume_in_a_pod_of_its_own_2_1,
     a_pod_in_the_nodes_network,
     a_user_without_rights,
+    what_joins_a_container,
     read_only_below_too,
     options_of_a_handler_are_in_containerds_way,
     maps_of_the_namespace_are_announced,
@@ -250,6 +251,57 @@ fn a_user_without_rights() -> Result<()> {
         "it belongs to {}",
         written.uid()
     );
+    pod.remove()?;
+    fs::remove_dir_all(volume)?;
+    Ok(())
+}
+
+/// A module, a built-in tool and a Linux program: each has the container's ids, and no more rights.
+fn what_joins_a_container() -> Result<()> {
+    let mut node = open_node(Version::V2_4)?;
+    let busybox = fs::read("/bin/busybox")?;
+    let image = Image::root_file("file", &guest::module()?).with_root(&[Entry::file(
+        "bin/busybox",
+        0o755,
+        &busybox,
+    )]);
+    let reference = node.registry()?.push(&image, "guest")?;
+    let cri = node.cri()?;
+    cri.pull(&reference)?;
+    let volume = node.directory().join("tmp/volume");
+    fs::create_dir_all(&volume)?;
+    let pod = cri.pod_with("wasmtime", "pod", &namespaces(2))?;
+    let container = pod.start(&reference, &container(&volume, 2, &["sleep", "1000"]))?;
+    for (file, words) in [
+        ("module", &["/app.wasm", "write", "/data/module", "x"][..]),
+        ("tool", &["sh", "-c", "echo x > /data/tool"]),
+        (
+            "linux",
+            &["/bin/busybox", "sh", "-c", "echo x > /data/linux"],
+        ),
+    ] {
+        let mut all = vec!["exec", container.id.as_str()];
+        all.extend(words);
+        let ran = cri.crictl(&all)?;
+        ensure!(ran.code == 0, "{file}: {}{}", ran.stdout, ran.stderr);
+        let written = fs::metadata(volume.join(file)).context(file)?;
+        ensure!(written.uid() == 0, "{file} belongs to {}", written.uid());
+    }
+    let seen = cri
+        .crictl(&[
+            "exec",
+            &container.id,
+            "/bin/busybox",
+            "cat",
+            "/proc/self/uid_map",
+        ])?
+        .ok()?;
+    ensure!(
+        seen.split_whitespace().eq(["0", "1310720", "65536"]),
+        "it is in another namespace: {seen}"
+    );
+    let refused = cri.crictl(&["exec", &container.id, "/bin/busybox", "hostname", "x"])?;
+    ensure!(refused.code != 0, "it may name the node");
     pod.remove()?;
     fs::remove_dir_all(volume)?;
     Ok(())

@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use skiff_test::command::wait_for;
 use skiff_test::guest;
-use skiff_test::image::Image;
+use skiff_test::image::{Entry, Image};
 use skiff_test::node::{Node, RUNC, Run, Version};
 
 use super::{Driver, needs_v2};
 
 skiff_test::cases!(
     run_and_end,
+    execs_are_the_containers,
     out_of_memory,
     every_figure_of_runc,
     a_restart_of_containerd,
@@ -42,6 +43,74 @@ fn run_and_end() -> Result<()> {
             "{driver:?}: {}",
             ran.stderr
         );
+    }
+    Ok(())
+}
+
+/// Modules, built-in tools and Linux programs, and that they are in the container's own cgroup.
+fn execs_are_the_containers() -> Result<()> {
+    needs_v2!();
+    let node = Node::start(Version::V2_4)?;
+    let busybox = fs::read("/bin/busybox").context("the machine has no busybox")?;
+    let image = Image::root_file("file", &guest::module()?).with_root(&[Entry::file(
+        "bin/busybox",
+        0o755,
+        &busybox,
+    )]);
+    node.import(&image)?;
+    for driver in Driver::BOTH {
+        let task = placed(node.run(&image), &node, driver)
+            .guest(&["say", "up", "sleep", "1000"])
+            .start()?;
+        task.wait_for_output("up")?;
+        let command = |name: &str, words: &[&str]| {
+            let mut all = vec!["task", "exec", "--exec-id", name, task.id()];
+            all.extend(words);
+            node.ctr_command(&all)
+        };
+        for (name, words, said, code) in [
+            (
+                "module",
+                &["/app.wasm", "say", "a module", "exit", "9"][..],
+                "a module\n",
+                9,
+            ),
+            ("tool", &["sh", "-c", "echo a tool; exit 8"], "a tool\n", 8),
+            (
+                "linux",
+                &["/bin/busybox", "sh", "-c", "echo linux; exit 7"],
+                "linux\n",
+                7,
+            ),
+        ] {
+            let ran = skiff_test::command::run(&mut command(name, words))?;
+            assert_eq!(
+                (ran.stdout.as_str(), ran.code),
+                (said, code),
+                "{driver:?} {name}: {}",
+                ran.stderr
+            );
+        }
+        for (name, words) in [
+            ("s1", &["/app.wasm", "sleep", "1000"][..]),
+            ("s2", &["/bin/busybox", "sleep", "1000"]),
+        ] {
+            let mut waiting = command(name, words)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            let joined = wait_for("it is not there", Duration::from_secs(20), || {
+                let shown = node.ctr(&["task", "ps", task.id()])?.ok()?;
+                Ok((shown.contains(name)).then_some(shown))
+            });
+            let killed = node.ctr(&["task", "kill", "--exec-id", name, "-s", "9", task.id()])?;
+            killed.ok()?;
+            waiting.wait()?;
+            let shown = joined?;
+            // A line of names, the guest and the exec.
+            assert_eq!(shown.lines().count(), 3, "{driver:?} {name}: {shown}");
+        }
+        task.remove()?;
     }
     Ok(())
 }

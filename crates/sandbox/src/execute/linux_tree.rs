@@ -30,17 +30,40 @@ const LINKS: [(&str, &str); 5] = [
     ("dev/ptmx", "pts/ptmx"),
 ];
 
+/// The file systems of a tree that are new, detached, in the order of their places.
+#[derive(Debug, Default)]
+pub(super) struct Fresh(Vec<OwnedFd>);
+
+impl Fresh {
+    pub(super) fn make(tree: &LinuxTree) -> Result<Self, ExecuteError> {
+        let made = tree.places.iter().filter_map(|place| match &place.what {
+            Content::New {
+                fstype,
+                options,
+                attributes,
+            } => Some(
+                new(fstype, options, *attributes).map_err(ExecuteError::step(|| {
+                    format!("make the {fstype} for {}", place.at)
+                })),
+            ),
+            _ => None,
+        });
+        Ok(Self(made.collect::<Result<_, _>>()?))
+    }
+}
+
 /// Puts the tree together in a new mount namespace, and lives in it.
-pub(super) fn build(tree: &LinuxTree) -> Result<(), ExecuteError> {
+pub(super) fn build(tree: &LinuxTree, fresh: Fresh) -> Result<(), ExecuteError> {
     // All that is cloned is cloned before the namespace is left: in a copy that belongs to another user namespace
     // the flags could not be taken off.
     let root = mount::clone_path(Path::new("/"), false)
         .map_err(ExecuteError::step(|| "clone the container's root"))?;
     let guests = path_root()?;
+    let mut fresh = fresh.0.into_iter();
     let trees = tree
         .places
         .iter()
-        .map(|place| make(place, guests.as_fd()))
+        .map(|place| make(place, guests.as_fd(), &mut fresh))
         .collect::<Result<Vec<_>, _>>()?;
     drop(guests);
     let writable = Change {
@@ -98,7 +121,11 @@ struct Made {
     inside: Vec<(String, OwnedFd)>,
 }
 
-fn make(place: &Place, guests: BorrowedFd<'_>) -> Result<Made, ExecuteError> {
+fn make(
+    place: &Place,
+    guests: BorrowedFd<'_>,
+    fresh: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Made, ExecuteError> {
     let alone = |tree| Made {
         tree,
         inside: Vec::new(),
@@ -118,15 +145,10 @@ fn make(place: &Place, guests: BorrowedFd<'_>) -> Result<Made, ExecuteError> {
             }
             Ok(alone(tree))
         }
-        Content::New {
-            fstype,
-            options,
-            attributes,
-        } => new(fstype, options, *attributes)
-            .map(alone)
-            .map_err(ExecuteError::step(|| {
-                format!("make the {fstype} for {}", place.at)
-            })),
+        Content::New { fstype, .. } => fresh.next().map(alone).ok_or_else(|| {
+            let sentence = format!("the {fstype} for {} was not made", place.at);
+            ExecuteError::Refused(sentence)
+        }),
         Content::Cgroup {
             directories,
             attributes,

@@ -4,13 +4,15 @@ use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
 use super::ExecuteError;
+use super::linux_tree::Fresh;
 use super::procfs::Proc;
 use crate::control::adopt_slot;
 use crate::plan::{Namespace, NewNamespaces, Plan, Slot};
 use crate::sys::process;
 
-/// Joins cgroups, enters and makes namespaces, sets what belongs to them.
-pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
+/// Joins cgroups, enters and makes namespaces, sets what belongs to them. Answers what was made for the tree of Linux
+/// programs on the way.
+pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<Fresh, ExecuteError> {
     join_cgroups(&plan.cgroup_tasks)?;
     if let Some(value) = plan.oom_score_adj {
         // Before a user namespace is entered: lowering needs a right in the node's.
@@ -19,7 +21,7 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
                 format!("set oom_score_adj to {value}")
             }))?;
     }
-    join(plan)?;
+    let fresh = join(plan)?;
     if !plan.new.is_empty() {
         // A new mount namespace is a copy of the node's whole table here, and costs the more the more the
         // node has mounted; unless the slim one (crate::slim) was entered right before.
@@ -41,7 +43,7 @@ pub(super) fn enter(plan: &Plan, proc: &Proc) -> Result<(), ExecuteError> {
         proc.write(&sysctl_path(key)?, value)
             .map_err(ExecuteError::step(step))?;
     }
-    Ok(())
+    Ok(fresh)
 }
 
 /// A new time namespace is for the children of its maker, and its clocks can be set as long as nobody is in it.
@@ -73,13 +75,25 @@ pub(super) fn join_cgroups(slots: &[Slot]) -> Result<(), ExecuteError> {
 
 /// Enters the namespaces of others. The user namespace is the last: until then the process has the node's
 /// rights, with which it can enter what belongs to the node and what belongs to that user namespace.
-fn join(plan: &Plan) -> Result<(), ExecuteError> {
+fn join(plan: &Plan) -> Result<Fresh, ExecuteError> {
     let step = || "enter the container's namespaces: has it ended?";
+    let mut fresh = Fresh::default();
     let container = plan
         .join_process
         .map(|container| {
             let process = adopt_slot(container.from).map_err(ExecuteError::step(step))?;
-            let kinds = container.kinds.without(Namespace::User);
+            let mut kinds = container.kinds.without(Namespace::User);
+            if let Some(tree) = &plan.linux_tree {
+                // Before the mount namespace: in one of a user namespace the kernel makes a proc or sys only if there
+                // is one already that hides nothing (`mount_too_revealing`), and a guest has neither. They show the
+                // process ids and the network of the namespaces that the process is in by now.
+                let early = kinds.without(Namespace::Mount);
+                process::enter_all(process.as_fd(), early).map_err(ExecuteError::step(step))?;
+                fresh = Fresh::make(tree)?;
+                if kinds.contains(Namespace::Mount) {
+                    kinds = NewNamespaces::NONE.with(Namespace::Mount);
+                }
+            }
             process::enter_all(process.as_fd(), kinds).map_err(ExecuteError::step(step))?;
             Ok((process, container.kinds.contains(Namespace::User)))
         })
@@ -105,7 +119,7 @@ fn join(plan: &Plan) -> Result<(), ExecuteError> {
         process::enter_all(process.as_fd(), user).map_err(ExecuteError::step(step))?;
         become_root()?;
     }
-    Ok(())
+    Ok(fresh)
 }
 
 /// The node's ids have no names in a user namespace; its root does what is left to do.
