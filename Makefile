@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR
 export SKIFF_REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
-BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
+BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-agent skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
 TOOLBOX := skiff-toolbox.wasm
 
 .PHONY: help
@@ -30,7 +30,7 @@ test: ## Install what is missing and run every suite that fits this machine
 build: ## Build all binaries (release) into target/stage/bin
 	@test/node/install.sh build
 	@# Three calls on purpose: in one, cargo would unite wasmtime's features and put the compiler into the host.
-	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-node -p skiff-init -p skiff-pause
+	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-node -p skiff-agent -p skiff-init -p skiff-pause
 	cargo build --release --locked --target $(TARGET) -p skiff-host-wasmtime
 	cargo build --release --locked --target $(TARGET) -p skiff-compile-wasmtime
 	@# A workspace of its own: a guest.
@@ -40,6 +40,13 @@ build: ## Build all binaries (release) into target/stage/bin
 .PHONY: wasmedge
 wasmedge: build ## Add WasmEdge's bundle to target/stage/bin: a try, on Debian with amd64; not yet tested or installed
 	@crates/engine-wasmedge/bundle.sh build $(STAGE)/wasmedge-packages $(STAGE)/bin
+
+IMAGE ?= skiff.dev/skiff:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: image
+image: build ## Write the image of the chart, with all binaries, as an OCI archive: target/skiff-image.tar
+	cargo build --release --locked --target $(TARGET) -p skiff-image --features build --bin skiff-linux-image
+	@test/image.sh $(STAGE)/bin $(RELEASE)/skiff-linux-image $(IMAGE) $(CARGO_TARGET_DIR)/skiff-image.tar
 
 .PHONY: install
 install: build ## Put all binaries under PREFIX/bin (default /usr/local)
@@ -80,6 +87,10 @@ test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 .PHONY: test-install
 test-install: install-tools build ## The installer on trees of nodes and on containerds of its own
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh install
+
+.PHONY: test-chart
+test-chart: ## The chart, as Helm 4 and Helm 3 make objects of it
+	@test/run.sh chart
 
 .PHONY: test-compat
 test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)

@@ -34,6 +34,7 @@ suite aarch64 test/check-aarch64.sh
 suite tools test/node/build.sh
 suite containerd make --no-print-directory test-node
 suite installer make --no-print-directory test-install
+suite chart make --no-print-directory test-chart
 
 printf '\n%-12s %8s %7s %7s %8s  %s\n' suite seconds passed failed skipped state
 for i in "${!names[@]}"; do

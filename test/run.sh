@@ -7,6 +7,7 @@
 #   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
 #   test/run.sh list                 the names of all tests
 #   test/run.sh install [WORD…]      the installer, on trees of files that stand for nodes and on containerds of its own
+#   test/run.sh chart [WORD…]        the chart, as Helm 4 and Helm 3 make objects of it
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
@@ -29,7 +30,8 @@ cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir 
 cargo build --quiet --locked -p skiff-test --tests
 # A debug build on purpose: it has the places at which the tests kill it.
 build_node() {
-  cargo build --quiet --locked -p skiff-node
+  cargo build --quiet --locked -p skiff-node -p skiff-agent
+  export SKIFF_AGENT=${CARGO_TARGET_DIR:-$PWD/target}/x86_64-unknown-linux-gnu/debug/skiff-agent
   export SKIFF_NODE=${CARGO_TARGET_DIR:-$PWD/target}/x86_64-unknown-linux-gnu/debug/skiff-node
 }
 
@@ -47,6 +49,10 @@ case $suite in
       'for folder in /opt /run /var/lib/skiff; do mount -t tmpfs skiff-test "$folder" || exit 1; done
        exec cargo test --quiet --locked -p skiff-test --test install -- "$@"' install "$@"
     ;;
+  chart)
+    test/node/build.sh helm helm-3
+    cargo test --quiet --locked -p skiff-test --test chart -- "$@"
+    ;;
   compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
   critest)
     test/node/packages.sh busybox nginx
@@ -63,5 +69,5 @@ case $suite in
     cargo test --quiet --locked -p skiff-test --test twin -- "$@"
     ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, chart, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
 esac

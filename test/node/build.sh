@@ -20,7 +20,7 @@ say() { printf '%4ds  %s\n' $((SECONDS - begin)) "$*"; }
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 
 # The order is the order of need: the first is what most tests use.
-all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni)
+all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni helm helm-3)
 # Suites that others wrote, as test binaries; built only when asked for.
 suites=(critest client-suite)
 
@@ -54,6 +54,7 @@ build() {
       link+=" -X main.version=${version#v}"
       tags=seccomp
       ;;
+    helm) link+=" -X $module/internal/version.version=$version -X $module/pkg/chart/common.k8sVersionMajor=1 -X $module/pkg/chart/common.k8sVersionMinor=36" ;;
     crictl) link+=" -X $module/pkg/version.Version=$version" ;;
   esac
   target=$cache/$component-${version#v}-$({ cat "$tools/$name/go.mod" "$tools/$name/go.sum"; find "$tools/$name" -name '*.go' -exec cat {} +; echo "$cgo $tags $link"; } | sha256sum | cut -c 1-12)

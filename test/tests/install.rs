@@ -1,9 +1,14 @@
 //! Tests of the installer. `test/run.sh install` builds what they need and runs them.
 //!
+//! `agent` runs what the chart runs on a node, with a stand-in for the API server alone.
 //! `corpus` and `killed` work on trees of files that stand for nodes (test/fixtures/nodes), with a real containerd of
 //! the release that the node has to say what it makes of its configuration, and, where the installer is run thousands
 //! of times, a `stand_in` for it.
 
+#[path = "install/agent.rs"]
+mod agent;
+#[path = "install/api_server.rs"]
+mod api_server;
 #[path = "install/corpus.rs"]
 mod corpus;
 #[path = "install/killed.rs"]
@@ -34,5 +39,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    skiff_test::runner::main(&[corpus::CASES, real::CASES, killed::CASES], &[])
+    skiff_test::runner::main(
+        &[corpus::CASES, real::CASES, agent::CASES, killed::CASES],
+        &[],
+    )
 }

@@ -130,6 +130,15 @@ impl Source {
     pub fn install(&self, host: &Host, prefix: &Path) -> Result<PathBuf, FileError> {
         let folder = prefix.join(self.label());
         if host.exists(&folder) {
+            let missing = self.missing(host, prefix);
+            for name in missing.iter().filter(|name| self.names.contains(name)) {
+                let file = folder.join(name);
+                let new = folder.join(format!(".{}.new", name.replace('/', "-")));
+                files::folder(host, file.parent().unwrap_or(&folder))?;
+                files::copy(host, &self.folder.join(name), &new, 0o755)?;
+                files::name_folder(host, &new, &file)?;
+            }
+            self.link_shims(host, &folder)?;
             return Ok(folder);
         }
         let new = prefix.join(format!(".{}.new", self.label()));
@@ -144,17 +153,46 @@ impl Source {
             }
             files::copy(host, &self.folder.join(name), &new.join(name), 0o755)?;
         }
-        for engine in &self.engines {
-            if *engine != Engine::Skiff {
-                files::link(
-                    host,
-                    &new.join(engine.shim()),
-                    Path::new(&Engine::Skiff.shim()),
-                )?;
-            }
-        }
+        self.link_shims(host, &new)?;
         files::name_folder(host, &new, &folder)?;
         Ok(folder)
+    }
+
+    /// Files of the installed folder that are not there any more, or have another length. What is damaged otherwise is
+    /// found by nobody but its reader: hashing a hundred megabytes again and again is no way to look.
+    pub fn missing(&self, host: &Host, prefix: &Path) -> Vec<String> {
+        let folder = prefix.join(self.label());
+        let length = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.len());
+        let whole = |name: &&String| {
+            let there = host.place(&folder.join(name)).ok();
+            let there = there.and_then(|place| length(&place));
+            there.is_some() && there == length(&self.folder.join(name))
+        };
+        let names = self.names.iter().filter(|name| !whole(name)).cloned();
+        let links = self.shims().filter(|shim| {
+            let path = folder.join(shim);
+            files::link_target(host, &path).is_none()
+        });
+        names.chain(links).collect()
+    }
+
+    /// The names that the shim goes by beside its own.
+    fn shims(&self) -> impl Iterator<Item = String> {
+        let named = self.engines.iter();
+        named
+            .filter(|engine| **engine != Engine::Skiff)
+            .map(|engine| engine.shim())
+    }
+
+    fn link_shims(&self, host: &Host, folder: &Path) -> Result<(), FileError> {
+        for shim in self.shims() {
+            let path = folder.join(&shim);
+            let target = PathBuf::from(Engine::Skiff.shim());
+            if files::link_target(host, &path).as_ref() != Some(&target) {
+                files::link(host, &path, &target)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -356,6 +394,27 @@ mod tests {
         let folder = first.install(&host, prefix).unwrap();
         assert_eq!(first.install(&host, prefix).unwrap(), folder);
         assert!(host.exists(&folder.join("containerd-shim-wasmtime-v1")));
+        let lost = [
+            "skiff-pause",
+            "containerd-shim-wasmtime-v1",
+            "skiff-host-wasmtime",
+        ];
+        for name in lost {
+            fs::remove_file(
+                root.path()
+                    .join(folder.strip_prefix("/").unwrap())
+                    .join(name),
+            )
+            .unwrap();
+        }
+        let mut missing = first.missing(&host, prefix);
+        missing.sort();
+        let mut expected = lost.map(str::to_owned).to_vec();
+        expected.sort();
+        assert_eq!(missing, expected);
+        first.install(&host, prefix).unwrap();
+        assert!(first.missing(&host, prefix).is_empty());
+        assert_eq!(host.entries(&folder).len(), 6);
         source(from.path(), "", "two");
         let second = Source::at(from.path()).unwrap();
         assert_ne!(second.label(), first.label());

@@ -259,23 +259,38 @@ fn ask(host: &Host, program: &Program, arguments: &[&str]) -> Result<String, Dae
     })
 }
 
-type Found = (Program, PathBuf, PathBuf, Option<i32>);
+/// Where this process reaches the containerd that answers.
+pub fn socket(host: &Host, asked: &Asked) -> Option<PathBuf> {
+    let (address, _) = answering(host, asked)?;
+    host.place(&address).ok()
+}
 
-fn running(host: &Host, asked: &Asked) -> Result<Found, DaemonError> {
-    let mut tried: Vec<PathBuf> = match &asked.address {
+/// The first socket that somebody answers at, and who.
+fn answering(host: &Host, asked: &Asked) -> Option<(PathBuf, i32)> {
+    addresses_of(asked).into_iter().find_map(|address| {
+        let place = host.place(&address).ok()?;
+        let pid = containerd::listener(&place).ok()?;
+        Some((address, pid))
+    })
+}
+
+fn addresses_of(asked: &Asked) -> Vec<PathBuf> {
+    let mut addresses: Vec<PathBuf> = match &asked.address {
         Some(address) => vec![address.clone()],
         None => KNOWN
             .iter()
             .map(|known| PathBuf::from(known.address))
             .collect(),
     };
-    tried.dedup();
-    let answering = tried.iter().find_map(|address| {
-        let place = host.place(address).ok()?;
-        Some((address.clone(), containerd::listener(&place).ok()?))
-    });
-    let Some((address, pid)) = answering else {
-        return Err(DaemonError::NotRunning(tried));
+    addresses.dedup();
+    addresses
+}
+
+type Found = (Program, PathBuf, PathBuf, Option<i32>);
+
+fn running(host: &Host, asked: &Asked) -> Result<Found, DaemonError> {
+    let Some((address, pid)) = answering(host, asked) else {
+        return Err(DaemonError::NotRunning(addresses_of(asked)));
     };
     let process = PathBuf::from(format!("/proc/{pid}"));
     let (Some(pid), Ok(executable)) = (pid_of(pid), fs::read_link(process.join("exe"))) else {

@@ -156,7 +156,7 @@ fn without_privileges(mut findings: Vec<Finding>) -> Vec<Finding> {
 const RUN_AS_ROOT: &str = "run doctor as root on the node itself, outside of any container";
 
 /// An error and its causes as one sentence.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+pub fn sentence(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |sentence, cause| {
         format!("{sentence}: {cause}")

@@ -5,6 +5,7 @@
 //! run finishes the work.
 
 mod apply;
+mod condition;
 mod install;
 mod preflight;
 mod service;
@@ -29,8 +30,10 @@ use crate::plan::{Change, PlanError};
 use crate::proof::ProofError;
 use crate::state::{StateError, Store};
 
+pub use condition::{Condition, Watched};
 pub use preflight::Preflight;
 pub use status::{LastRun, StatusReport, status};
+pub use uninstall::WARM;
 
 /// Told of what is done while it is done.
 pub trait Progress {

@@ -27,7 +27,7 @@ skiff_test::cases!(
 );
 
 /// A containerd that a script starts and restarts, as a service manager would.
-struct Daemon {
+pub(crate) struct Daemon {
     folder: PathBuf,
     programs: PathBuf,
 }
@@ -35,7 +35,7 @@ struct Daemon {
 static DAEMONS: AtomicU32 = AtomicU32::new(0);
 
 impl Daemon {
-    fn start(version: Version) -> Result<Self> {
+    pub(crate) fn start(version: Version) -> Result<Self> {
         ensure!(
             std::env::var_os("SKIFF_OWN_MOUNTS").is_some(),
             "these tests remove /opt/skiff and /var/lib/skiff: run them by `test/run.sh install`"
@@ -64,7 +64,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
@@ -104,7 +104,7 @@ impl Daemon {
         )?)
     }
 
-    fn skiff_node(&self, words: &[&str]) -> Result<Ran> {
+    pub(crate) fn skiff_node(&self, words: &[&str]) -> Result<Ran> {
         let mut command = Command::new(self.path("bin/skiff-node"));
         command.arg("--address").arg(self.path("c.sock"));
         command
@@ -113,7 +113,7 @@ impl Daemon {
         command::run(command.args(words))
     }
 
-    fn ctr(&self, words: &[&str]) -> Result<Ran> {
+    pub(crate) fn ctr(&self, words: &[&str]) -> Result<Ran> {
         let mut command = Command::new(self.programs.join("ctr"));
         command::run(
             command
@@ -123,7 +123,7 @@ impl Daemon {
         )
     }
 
-    fn wait_until_up(&self) -> Result<()> {
+    pub(crate) fn wait_until_up(&self) -> Result<()> {
         wait_for(
             "containerd does not answer",
             Duration::from_secs(30),
@@ -132,22 +132,23 @@ impl Daemon {
         .with_context(|| fs::read_to_string(self.path("log")).unwrap_or_default())
     }
 
-    fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         fs::read_to_string(self.path("pid")).unwrap_or_default()
     }
 
-    fn config(&self) -> Result<String> {
+    pub(crate) fn config(&self) -> Result<String> {
         Ok(fs::read_to_string(self.path("config.toml"))?)
     }
 
     /// Nothing of ours is left but what the node had.
-    fn ensure_clean(&self) -> Result<()> {
+    pub(crate) fn ensure_clean(&self) -> Result<()> {
         for ours in [
             "/opt/skiff",
             "/var/lib/skiff/node",
             "/var/lib/skiff/cache",
             "/run/skiff",
             "/run/skiff-node",
+            "/var/lib/skiff/warm",
         ] {
             ensure!(!Path::new(ours).exists(), "{ours} is still there");
         }

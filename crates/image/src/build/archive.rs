@@ -49,8 +49,21 @@ impl<'a> Archive<'a> {
         descriptor
     }
 
-    /// Writes the archive, in which `root` is the one thing with a name. Returns its length.
-    pub(super) fn write(self, root: Descriptor, output: &mut dyn Write) -> Result<u64, BuildError> {
+    /// Writes the archive, in which `root` is the one thing with a name (in full, with host and tag). Returns its length.
+    pub(super) fn write_named(
+        self,
+        root: Descriptor,
+        name: &str,
+        output: &mut dyn Write,
+    ) -> Result<u64, BuildError> {
+        let (_, tag) = name.rsplit_once(':').expect("a name in full has a tag");
+        let root = root
+            .annotated("io.containerd.image.name", name)
+            .annotated("org.opencontainers.image.ref.name", tag);
+        self.write(root, output)
+    }
+
+    fn write(self, root: Descriptor, output: &mut dyn Write) -> Result<u64, BuildError> {
         let index = Document {
             schema_version: 2,
             media_type: TYPE_INDEX.to_owned(),

@@ -6,6 +6,7 @@ mod archive;
 mod document;
 mod facts;
 mod inspect;
+mod linux;
 mod module;
 mod reference;
 mod tree;
@@ -23,6 +24,7 @@ use document::{
     TYPE_INDEX, TYPE_LAYER, TYPE_MANIFEST,
 };
 pub use facts::{EntryFacts, ImageFacts, LayerFacts, ModuleFacts};
+pub use linux::{LinuxRecipe, build_linux};
 use module::Module;
 use tree::TarLayer;
 
@@ -266,11 +268,7 @@ pub fn build(recipe: &Recipe, output: &mut dyn Write) -> Result<Built, BuildErro
         }
     };
     let digest = root.digest.clone();
-    let (_, tag) = name.rsplit_once(':').expect("a name in full has a tag");
-    let root = root
-        .annotated("io.containerd.image.name", &name)
-        .annotated("org.opencontainers.image.ref.name", tag);
-    let archive_bytes = archive.write(root, output)?;
+    let archive_bytes = archive.write_named(root, &name, output)?;
     Ok(Built {
         name,
         digest,

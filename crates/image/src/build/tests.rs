@@ -684,3 +684,88 @@ fn configs_differ_with_the_module() {
         assert_ne!(before, after, "{layout:?}");
     }
 }
+
+/// The first bytes of an executable for a machine.
+fn executable(machine: u8) -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+    bytes.resize(18, 0);
+    bytes.extend([machine, 0]);
+    bytes
+}
+
+#[test]
+fn a_linux_image_has_a_root_for_each_architecture() {
+    let sources = Sources::new();
+    let roots = [("arm64", 183), ("amd64", 62)].map(|(architecture, machine)| {
+        let root = sources.path(architecture);
+        fs::create_dir_all(root.join("bin/engines")).unwrap();
+        fs::write(root.join("bin/agent"), executable(machine)).unwrap();
+        fs::set_permissions(root.join("bin/agent"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(root.join("hello.wasm"), "x").unwrap();
+        symlink("agent", root.join("bin/other")).unwrap();
+        (architecture.to_owned(), root)
+    });
+    let recipe = LinuxRecipe {
+        name: "skiff.dev/skiff:1".to_owned(),
+        entrypoint: vec!["/bin/agent".to_owned()],
+        roots: roots.to_vec(),
+    };
+    let build = |recipe: &LinuxRecipe| {
+        let mut bytes = Vec::new();
+        let built = build_linux(recipe, &mut bytes)?;
+        assert_eq!(built.archive_bytes, bytes.len() as u64);
+        Ok::<_, BuildError>(Archived::read(&bytes, built))
+    };
+    let image = build(&recipe).unwrap();
+    image.assert_complete();
+    let entries = image.json(&image.root())["manifests"].clone();
+    for (entry, architecture) in entries.as_array().unwrap().iter().zip(["arm64", "amd64"]) {
+        assert_eq!(entry["platform"]["architecture"], architecture);
+        let manifest = image.json(entry);
+        let config = image.json(&manifest["config"]);
+        assert_eq!(config["architecture"], architecture);
+        assert_eq!(config["os"], "linux");
+        assert_eq!(config["config"]["Entrypoint"][0], "/bin/agent");
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            manifest["layers"][0]["digest"]
+        );
+        let layer = tar::Archive::new(image.blob(&manifest["layers"][0]))
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().display().to_string();
+                (path, entry.header().mode().unwrap())
+            })
+            .collect::<Vec<_>>();
+        let expected = [
+            ("bin/", 0o755),
+            ("bin/agent", 0o755),
+            ("bin/engines/", 0o755),
+            ("bin/other", 0o777),
+            ("hello.wasm", 0o644),
+        ];
+        assert_eq!(layer, expected.map(|(path, mode)| (path.to_owned(), mode)));
+    }
+    // Neither times nor the order in which a folder lists its files get in.
+    fs::remove_file(sources.path("amd64/hello.wasm")).unwrap();
+    fs::write(sources.path("amd64/hello.wasm"), "x").unwrap();
+    assert_eq!(build(&recipe).unwrap().bytes, image.bytes);
+    fs::write(sources.path("amd64/hello.wasm"), "y").unwrap();
+    assert_ne!(build(&recipe).unwrap().built.digest, image.built.digest);
+
+    let refused = |change: &dyn Fn(&mut LinuxRecipe)| {
+        let mut recipe = recipe.clone();
+        change(&mut recipe);
+        build(&recipe).err().unwrap().to_string()
+    };
+    let told = refused(&|recipe| recipe.roots[0].0 = "amd64".to_owned());
+    assert!(told.contains("given twice"), "{told}");
+    let told = refused(&|recipe| recipe.roots[0].0 = "riscv64".to_owned());
+    assert!(told.contains("riscv64 is no architecture"), "{told}");
+    let told = refused(&|recipe| recipe.entrypoint[0] = "/bin/none".to_owned());
+    assert!(told.contains("has no /bin/none"), "{told}");
+    let told = refused(&|recipe| recipe.roots[0].1 = recipe.roots[1].1.clone());
+    assert!(told.contains("is not an executable for arm64"), "{told}");
+}

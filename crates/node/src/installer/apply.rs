@@ -30,16 +30,13 @@ impl Installer<'_> {
         operation: Operation,
         changes: &[Change],
         link_before: Option<PathBuf>,
+        restart_left: bool,
     ) -> Result<(), InstallError> {
-        let restart = state
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.restart);
         state.pending = Some(Pending {
             operation,
             changes: self.store.steps(changes)?,
             link_before,
-            restart: restart || !changes.is_empty(),
+            restart: restart_left || !changes.is_empty(),
         });
         self.store.save(state)?;
         Ok(())

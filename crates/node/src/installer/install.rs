@@ -1,6 +1,7 @@
 //! Installing, updating, and finishing what an earlier run has begun.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::apply::Apply;
 use super::service::Restart;
@@ -11,8 +12,11 @@ use crate::daemon::Daemon;
 use crate::doctor::Status;
 use crate::files;
 use crate::plan::{self, Attempt, Change, Form, PlanError, Request, Snapshot};
-use crate::proof::Proof;
+use crate::proof::{Proof, ProofError};
 use crate::state::{self, Installed, Operation, Owned, State};
+
+/// How long containerd may take to answer a question that costs it nothing.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Installer<'_> {
     /// Installs, or brings an installation up to date.
@@ -28,7 +32,7 @@ impl Installer<'_> {
         ended
     }
 
-    fn install_locked(&self, options: &Options) -> Result<Report, InstallError> {
+    pub(super) fn install_locked(&self, options: &Options) -> Result<Report, InstallError> {
         let mut state = self.store.load()?;
         if let Some(pending) = &state.pending {
             let sentence = format!(
@@ -78,17 +82,29 @@ impl Installer<'_> {
         if options.dry_run {
             return Ok(report);
         }
-        let restart_left = state
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.restart);
+        let proof = |patience| Proof {
+            host: &self.host,
+            address: &daemon.address,
+            handlers: &handlers,
+            patience,
+        };
+        // Its files say what they should, and it was last started when they did not.
+        let unread = changes.is_empty()
+            && daemon.pid.is_some()
+            && matches!(proof(ANSWER).handlers(), Err(ProofError::NoHandler(_)));
+        let restart_left = unread
+            || state
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.restart);
         let probe = daemon.pid.is_some() && !options.skip_probe;
         let settled = state.installed.as_ref().is_some_and(|installed| {
             installed.handlers == handlers
                 && installed.label == source.label()
                 && (installed.proven || !probe)
         });
-        if !report.changed && state.pending.is_none() && settled {
+        let whole = source.missing(&self.host, &prefix).is_empty();
+        if !report.changed && !unread && whole && state.pending.is_none() && settled {
             report.kept = binaries::prune(&self.host, &prefix, &source.label())?;
             report.proven = true;
             self.progress
@@ -112,12 +128,7 @@ impl Installer<'_> {
             patience: restart.patience(options.patience),
             link: Some((&link, &target)),
         };
-        let proof = Proof {
-            host: &self.host,
-            address: &daemon.address,
-            handlers: &handlers,
-            patience: apply.patience,
-        };
+        let proof = proof(apply.patience);
         if probe {
             // From a folder that nothing uses yet, by a containerd that knows nothing of it: the node is as it was.
             self.progress
@@ -128,7 +139,13 @@ impl Installer<'_> {
             }
         }
         self.record(&mut state, &change, &prefix)?;
-        self.open_journal(&mut state, Operation::Install, &changes, link_before)?;
+        self.open_journal(
+            &mut state,
+            Operation::Install,
+            &changes,
+            link_before,
+            restart_left,
+        )?;
         if let Err(error) = self.switch(&changes, &apply) {
             return Err(self.roll_back(
                 &mut state,

@@ -14,8 +14,16 @@ use crate::host::Program;
 use crate::plan::{self, Change};
 use crate::state::{self, Operation, State};
 
+/// Where an agent puts modules that are to be compiled, for as long as that takes.
+pub const WARM: &str = "/var/lib/skiff/warm";
+
 /// Everything of ours that no pod needs, beside the binaries. The last one holds the state, which goes last of all.
-const FOLDERS: [&str; 3] = ["/var/lib/skiff/cache", "/run/skiff", "/run/skiff-node"];
+const FOLDERS: [&str; 4] = [
+    "/var/lib/skiff/cache",
+    WARM,
+    "/run/skiff",
+    "/run/skiff-node",
+];
 
 impl Installer<'_> {
     /// Takes everything off that an install put on.
@@ -73,7 +81,13 @@ impl Installer<'_> {
             link: None,
         };
         if needed {
-            self.open_journal(&mut state, Operation::Uninstall, &changes, None)?;
+            self.open_journal(
+                &mut state,
+                Operation::Uninstall,
+                &changes,
+                None,
+                restart_left,
+            )?;
             self.carry_out(&changes)?;
             self.restart(&apply).map_err(InstallError::NoAnswer)?;
             report.restarted = daemon.pid.is_some();
