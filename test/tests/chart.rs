@@ -3,6 +3,9 @@
 //! What comes out is kept in `test/fixtures/chart`, for each file of values there: a change of the chart is a change
 //! of these files, to be read. `SKIFF_RECORD=yes test/run.sh chart` writes them anew.
 
+#[path = "chart/api.rs"]
+mod api;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ skiff_test::cases!(
 );
 
 fn main() -> ExitCode {
-    skiff_test::runner::main(&[CASES], &[])
+    skiff_test::runner::main(&[CASES, api::CASES], &[])
 }
 
 /// Folders of `test/node/tools` with a Helm.
