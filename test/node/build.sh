@@ -54,7 +54,13 @@ build() {
       link+=" -X main.version=${version#v}"
       tags=seccomp
       ;;
-    helm) link+=" -X $module/internal/version.version=$version -X $module/pkg/chart/common.k8sVersionMajor=1 -X $module/pkg/chart/common.k8sVersionMinor=36" ;;
+    helm)
+      # It judges a chart's kubeVersion by these where it asks no cluster. Where they are has changed between 3 and 4.
+      link+=" -X $module/internal/version.version=$version"
+      for place in pkg/chart/common pkg/chartutil; do
+        link+=" -X $module/$place.k8sVersionMajor=1 -X $module/$place.k8sVersionMinor=36"
+      done
+      ;;
     crictl) link+=" -X $module/pkg/version.Version=$version" ;;
   esac
   target=$cache/$component-${version#v}-$({ cat "$tools/$name/go.mod" "$tools/$name/go.sum"; find "$tools/$name" -name '*.go' -exec cat {} +; echo "$cgo $tags $link"; } | sha256sum | cut -c 1-12)

@@ -29,14 +29,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* Names of the enabled handlers, one below the other, in a fixed order. */}}
+{{/* The enabled handlers as engine=name, one below the other, in a fixed order. */}}
 {{- define "skiff.handlers" -}}
+{{- $handlers := list -}}
 {{- range $engine := list "wasmtime" "wasmedge" "skiff" -}}
 {{- $handler := index $.Values.handlers $engine -}}
-{{- if $handler.enabled }}
-{{ $engine }}={{ $handler.name }}
+{{- if $handler.enabled -}}
+{{- $handlers = append $handlers (printf "%s=%s" $engine $handler.name) -}}
 {{- end -}}
 {{- end -}}
+{{- if not $handlers -}}
+{{- fail "no handler is enabled: set handlers.wasmtime.enabled, handlers.skiff.enabled or handlers.wasmedge.enabled" -}}
+{{- end -}}
+{{- join "\n" $handlers -}}
 {{- end -}}
 
 {{/* What the agent is told of the node, whatever it does there. */}}
@@ -57,7 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* What is to be installed. */}}
 {{- define "skiff.installArguments" -}}
-{{- range splitList "\n" (include "skiff.handlers" . | trim) }}
+{{- range splitList "\n" (include "skiff.handlers" .) }}
 - --handler={{ . }}
 {{- end }}
 {{- if .Values.install.takeOver }}

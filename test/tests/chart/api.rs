@@ -51,7 +51,7 @@ impl Control {
         let (client, peer) = (free_port()?, free_port()?);
         let [client, peer] = [client, peer].map(|port| format!("http://127.0.0.1:{port}"));
         control.spawn(
-            &etcd.join("etcd"),
+            &etcd.join("server"),
             &[
                 &format!("--data-dir={}", control.path("etcd")),
                 &format!("--listen-client-urls={client}"),
@@ -133,7 +133,7 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        for name in ["kube-apiserver", "etcd"] {
+        for name in ["kube-apiserver", "server"] {
             let log = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
             skiff_test::runner::keep_log(name, log);
         }
@@ -161,16 +161,27 @@ macro_rules! control {
 
 fn the_api_server_takes_all_objects() -> Result<()> {
     let control = control!();
+    control
+        .kubectl(&["create", "serviceaccount", "default", "-n", SPACE])?
+        .ok()?;
     let folder = tools::checkout().join("test/fixtures/chart");
     for name in ["default", "all", "remove"] {
         let values = folder.join(format!("{name}.values.yaml"));
-        let objects = template("helm", &["--values", &values.display().to_string()])?.ok()?;
+        let values = values.display().to_string();
+        let with = |words: &[&str]| template("helm", &[&["--values", &values], words].concat());
+        let objects = with(&["--no-hooks"])?.ok()?;
         let said = control
-            .apply("objects.yaml", &objects, &["--dry-run=server"])?
+            .apply("objects.yaml", &objects, &[])?
             .ok()
             .with_context(|| format!("with the values {name}"))?;
         ensure!(said.contains("daemonset.apps/skiff"), "{said}");
+        // Pods of hooks name RuntimeClasses, which are there now.
+        control
+            .apply("hooks.yaml", &with(&[])?.ok()?, &["--dry-run=server"])?
+            .ok()
+            .with_context(|| format!("with the values {name}"))?;
     }
+    wasm_pods_are_restricted(&control)?;
     for file in fs::read_dir(tools::checkout().join("runtimeclass"))? {
         let path = file?.path();
         if path.extension().is_some_and(|ending| ending == "yaml") {
@@ -180,6 +191,25 @@ fn the_api_server_takes_all_objects() -> Result<()> {
                 .ok()?;
         }
     }
+    Ok(())
+}
+
+/// Wasm pods need nothing that a strict namespace refuses; the installer does.
+fn wasm_pods_are_restricted(control: &Control) -> Result<()> {
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    control
+        .kubectl(&["label", "namespace", SPACE, enforce])?
+        .ok()?;
+    let test = "templates/tests/handlers.yaml";
+    let pods = template("helm", &["--show-only", test])?.ok()?;
+    let said = control
+        .apply("pods.yaml", &pods, &["--dry-run=server"])?
+        .ok()?;
+    ensure!(said.contains("pod/skiff-test-wasmtime"), "{said}");
+    let privileged = pods.replace("allowPrivilegeEscalation: false", "privileged: true");
+    control
+        .apply("pods.yaml", &privileged, &["--dry-run=server"])?
+        .fails_with(&["violates PodSecurity"])?;
     Ok(())
 }
 
