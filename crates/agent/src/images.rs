@@ -51,12 +51,16 @@ async fn round(
 ) -> anyhow::Result<()> {
     let host = Host::new(&common.root);
     let socket = daemon::socket(&host, &common.asked()).context("containerd does not answer")?;
-    // Before the list, so that nothing comes between.
-    let mut arrivals = Arrivals::open(&socket).await?;
     let containerd = Containerd::open(&socket).await?;
-    for image in containerd.images().await? {
-        warm(common, shared, &containerd, &image, known).await?;
-    }
+    let there = async {
+        for image in containerd.images().await? {
+            warm(common, shared, &containerd, &image, known).await?;
+        }
+        anyhow::Ok(())
+    };
+    // Asked for first, so that nothing comes between; answered when the first image comes, which may be in a week.
+    let arrivals = async { anyhow::Ok(Arrivals::open(&socket).await?) };
+    let (mut arrivals, ()) = tokio::try_join!(arrivals, there)?;
     while let Some(name) = arrivals.next().await? {
         if let Some(image) = containerd.image(&name).await? {
             warm(common, shared, &containerd, &image, known).await?;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use skiff_node::doctor;
 
 use crate::kubernetes::{Api, ApiError};
 use crate::log;
@@ -13,6 +14,10 @@ use crate::time;
 
 /// Between two looks at the lease.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So long a cluster may take to let a new pod reach its API server.
+const YOUNG: Duration = Duration::from_secs(60);
+/// Helm makes the lease after the DaemonSet.
+const LEASE_COMES: Duration = Duration::from_secs(10);
 /// A node that fails tries again within five minutes, and takes its turn anew with each try. One that has not done so for
 /// this long is gone.
 const GONE: Duration = Duration::from_secs(900);
@@ -46,11 +51,34 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Waits until it is this node's turn.
+    /// Waits until it is this node's turn. What the chart makes may come a moment after the agent: its network, its
+    /// rights, the lease; a restart by the kubelet would take longer than to ask again.
     pub(crate) async fn take(&self) -> Result<(), ApiError> {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            match self.try_take().await {
+                Err(error) if begun.elapsed() < YOUNG => {
+                    if !told {
+                        log::warning(&doctor::sentence(&error));
+                        told = true;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_take(&self) -> Result<(), ApiError> {
+        let begun = Instant::now();
         let mut seen: Option<(Value, Instant)> = None;
         loop {
             let Some(lease) = self.lease().await? else {
+                if begun.elapsed() < LEASE_COMES {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 log::warning(&format!(
                     "there is no lease {}: nobody takes turns",
                     self.place

@@ -18,8 +18,8 @@ use crate::programs;
 use crate::report::{Happened, Reporter};
 use crate::serve::{self, Figures, Shared};
 
-/// Somebody else may be at work on the node, by hand.
-const BUSY_PAUSE: Duration = Duration::from_secs(2);
+/// Where somebody else is at work on the node, by hand, or the API server does not listen.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// Between two counts of the cache.
 const CACHE_PAUSE: Duration = Duration::from_secs(60);
 /// So many looks in a row may fail, for a containerd that is being restarted, before the node counts as broken.
@@ -77,7 +77,7 @@ impl Guard<'_> {
     async fn stand(mut self, interval: Duration) -> anyhow::Result<()> {
         loop {
             let pause = match self.look().await? {
-                Looked::Busy => BUSY_PAUSE,
+                Looked::Again => SHORT_PAUSE,
                 Looked::Done => interval,
             };
             self.shared.looked();
@@ -88,7 +88,7 @@ impl Guard<'_> {
     async fn look(&mut self) -> anyhow::Result<Looked> {
         let mut looked = condition::look(self.common, &mut self.watched).await?;
         if matches!(looked, Err(InstallError::Busy)) {
-            return Ok(Looked::Busy);
+            return Ok(Looked::Again);
         }
         if let Ok(condition) = &looked
             && !condition.problems.is_empty()
@@ -100,8 +100,11 @@ impl Guard<'_> {
                 looked = condition::look(self.common, &mut self.watched).await?;
             }
         }
-        self.tell(looked).await;
-        Ok(Looked::Done)
+        if self.tell(looked).await {
+            Ok(Looked::Done)
+        } else {
+            Ok(Looked::Again)
+        }
     }
 
     /// Says a sentence once, however often it is found.
@@ -132,7 +135,8 @@ impl Guard<'_> {
         Ok(())
     }
 
-    async fn tell(&mut self, looked: Result<Condition, InstallError>) {
+    /// Answers whether the API server has heard it.
+    async fn tell(&mut self, looked: Result<Condition, InstallError>) -> bool {
         let (state, wanted, version) = match looked {
             Ok(condition) => {
                 self.failures = 0;
@@ -176,13 +180,14 @@ impl Guard<'_> {
             metrics.ready = state == State::Ready && published.is_ok();
             metrics.version = version.unwrap_or_default();
         });
+        published.is_ok()
     }
 }
 
 enum Looked {
     Done,
-    /// Somebody else is at work.
-    Busy,
+    /// Something kept it from being done.
+    Again,
 }
 
 /// When a repair may be tried: who undoes our work again and again is not fought over every half minute, since each

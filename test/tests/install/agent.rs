@@ -374,21 +374,32 @@ fn images_are_compiled_when_they_come_and_containers_are_counted() -> Result<()>
         let script = script.replace("PATH=", "PATH=/opt/skiff/current:");
         fs::write(daemon.path("restart.sh"), script)?;
         cluster.run(&["install"])?.ok()?;
+        let import = |name: &str, seconds: &str| -> Result<Image> {
+            let image = Image::root_file(name, &guest::module()?).command(&["sleep", seconds]);
+            let archive = daemon.path("image.tar");
+            image.write(&archive)?;
+            let archive = archive.display().to_string();
+            daemon
+                .ctr(&["-n", "k8s.io", "image", "import", &archive])?
+                .ok()?;
+            Ok(image)
+        };
+        import("early", "200")?;
         let agent = cluster.spawn(&["watch", "--interval=1"])?;
         cluster.wait("the node is not ready", || agent.is_ready())?;
-        let compiled = "skiff_precompiled_modules_total{state=\"compiled\"}";
-        ensure!(agent.figure(compiled) == Some(0.0), "compiled too early");
-
-        let image = Image::root_file("sleeper", &guest::module()?).command(&["sleep", "300"]);
-        let archive = daemon.path("image.tar");
-        image.write(&archive)?;
-        let archive = archive.display().to_string();
-        daemon
-            .ctr(&["-n", "k8s.io", "image", "import", &archive])?
-            .ok()?;
-        cluster.wait("the image is not compiled", || {
-            agent.figure(compiled) == Some(1.0)
+        let modules = |state: &str| {
+            agent.figure(&format!(
+                "skiff_precompiled_modules_total{{state=\"{state}\"}}"
+            ))
+        };
+        cluster.wait("what was there is not compiled", || {
+            modules("compiled") == Some(1.0)
         })?;
+        let image = import("sleeper", "300")?;
+        cluster.wait("what came is not looked at", || {
+            modules("cached") == Some(1.0)
+        })?;
+        ensure!(modules("compiled") == Some(1.0), "compiled twice");
 
         let id = format!("skt{}-counted", std::process::id());
         let cgroup = format!("/{id}");
