@@ -123,7 +123,7 @@ impl Cgroup {
     }
 
     /// One attempt of [`Cgroup::freeze`] or [`Cgroup::thaw`], without waiting: whether it is done. It is repeated
-    /// until it is, or taken back by one with `false`.
+    /// until it is, or taken back by one with `false`. A cgroup that is gone holds nobody.
     ///
     /// # Errors
     /// There is no freezer.
@@ -151,11 +151,15 @@ impl Cgroup {
             });
         };
         // Written each time: v1 may have stopped half way, at a process that was being forked.
-        write(&file, value).map_err(CgroupError::io(freezing(frozen), &file))?;
-        Ok(read(&state)
-            .map_err(CgroupError::io("read", &state))?
-            .lines()
-            .any(|line| line == wanted))
+        let written = write(&file, value).map_err(|error| (error, freezing(frozen), file));
+        let lines = written.and_then(|()| read(&state).map_err(|error| (error, "read", state)));
+        match lines {
+            Ok(lines) => Ok(lines.lines().any(|line| line == wanted)),
+            // systemd removes a scope when its last process has ended, which may be at once when it was killed:
+            // nobody is held there any more.
+            Err((error, ..)) if !frozen && is_gone(&error) => Ok(true),
+            Err((error, step, file)) => Err(CgroupError::io(step, file)(error)),
+        }
     }
 
     /// Lets one process of a frozen cgroup go to its end, which was sent SIGKILL.
