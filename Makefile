@@ -36,10 +36,13 @@ build: ## Build all binaries (release) into target/stage/bin
 	@# A workspace of its own: a guest.
 	cd crates/toolbox && cargo build --release --locked --target wasm32-wasip2
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(STAGE)/bin
+	@$(MAKE) --no-print-directory wasmedge
 
+# Exit status 3 means that this machine cannot make it, and was told why: everything else is complete without it.
 .PHONY: wasmedge
-wasmedge: build ## Add WasmEdge's bundle to target/stage/bin: a try, on Debian with amd64; not yet tested or installed
-	@crates/engine-wasmedge/bundle.sh build $(STAGE)/wasmedge-packages $(STAGE)/bin
+wasmedge: ## WasmEdge's host, compiler and libraries alone, into target/stage/bin (part of build; WASMEDGE=no leaves it out)
+	@mkdir -p $(STAGE)/bin
+	@[ "$(WASMEDGE)" = no ] || crates/engine-wasmedge/bundle.sh build $(CARGO_TARGET_DIR)/wasmedge-packages $(STAGE)/bin || [ $$? -eq 3 ]
 
 IMAGE ?= skiff.dev/skiff:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
@@ -51,6 +54,15 @@ image: build ## Write the image of the chart, with all binaries, as an OCI archi
 .PHONY: install
 install: build ## Put all binaries under PREFIX/bin (default /usr/local)
 	@$(MAKE) --no-print-directory stage BIN_DIR=$(DESTDIR)$(PREFIX)/bin
+	@# Engines with libraries of their own, each version a folder.
+	@cd $(STAGE)/bin && for folder in engines/*/*/; do \
+		[ -d $$folder ] || continue; place=$(DESTDIR)$(PREFIX)/bin/$${folder%/}; half=$${place%/*}/.half; \
+		rm -rf $$half && mkdir -p $$half && cp -r $$folder $$half/new || exit 1; \
+		if [ -e $$place ]; then mv $$place $$half/old; fi; mv $$half/new $$place && rm -rf $$half || exit 1; \
+	done
+	@for shim in $(STAGE)/bin/containerd-shim-wasmedge-v1; do \
+		if [ -e $$shim ]; then ln -sfn containerd-shim-skiff-v1 $(DESTDIR)$(PREFIX)/bin/$${shim##*/}; fi; \
+	done
 	@echo "installed in $(DESTDIR)$(PREFIX)/bin; next: docs/install.md"
 
 # Each file is written beside its place and renamed over it: a running shim keeps its old binary.
@@ -83,6 +95,14 @@ test-unit: ## Unit and root tests of every crate
 .PHONY: test-node
 test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd
+
+.PHONY: engines-table
+engines-table: install-tools build ## Write the table of docs/engines.md anew, from what engines do in real containers
+	@SKIFF_WRITE_TABLE=yes SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd engine_table::
+
+.PHONY: test-wasmedge
+test-wasmedge: install-tools build ## What is asked of wasmtime in real containers, asked of WasmEdge
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd-wasmedge
 
 .PHONY: test-install
 test-install: install-tools build ## The installer on trees of nodes and on containerds of its own

@@ -7,6 +7,8 @@ cargo fetch --locked --quiet
 cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 (cd crates/toolbox && cargo fmt --check && cargo fetch --locked --quiet &&
     cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --target wasm32-wasip2 -- -D warnings)
+# Linked against WasmEdge's library, which not every machine can have.
+(cd crates/engine-wasmedge && cargo fmt --all --check)
 test/repository.sh
 cargo_deny=$(test/node/cargo-deny.sh)
 "$cargo_deny" --log-level error --offline check bans licenses sources

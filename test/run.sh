@@ -3,6 +3,7 @@
 # where they are) and test/node/build.sh the components; what else is missing is built here.
 #
 #   test/run.sh containerd [WORD…]   all but the long ones, or the tests whose names hold one of the words
+#   test/run.sh containerd-wasmedge [WORD…]   those that ask something of the engine, of WasmEdge
 #   test/run.sh cycles [WORD…]       1,000 containers in a row, then a look at what they left
 #   test/run.sh crash [WORD…]        shims and workers killed at many points, again and again
 #   test/run.sh list                 the names of all tests
@@ -38,6 +39,16 @@ build_node() {
 run() { cargo test --quiet --locked -p skiff-test --test containerd -- "$@"; }
 case $suite in
   containerd) run "$@" ;;
+  containerd-wasmedge)
+    if [[ ! -e ${SKIFF_BIN_DIR:-$PWD/target/stage/bin}/containerd-shim-wasmedge-v1 ]]; then
+      echo "SKIPPED containerd-wasmedge: make build could not make WasmEdge's bundle here, and said why"
+      echo "0 passed, 0 failed, 1 skipped"
+      exit 0
+    fi
+    (($#)) || set -- run:: cri:: life:: exec:: toolbox:: terminal:: limits:: figures:: options:: termination:: endings:: \
+      stats:: volumes:: reach:: bad_module:: bad_image:: cache:: disk:: user:: alone::
+    SKIFF_TEST_ENGINE=wasmedge run "$@"
+    ;;
   cycles) run "${@:-cycles}" ;;
   crash) run "${@:-crash}" ;;
   install)
@@ -69,5 +80,5 @@ case $suite in
     cargo test --quiet --locked -p skiff-test --test twin -- "$@"
     ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, cycles, crash, install, chart, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
 esac

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
+use crate::node::engine;
 use crate::tools;
 
 /// The guest program as a core module (WASI p1). `test/guest/src/main.rs` says what it can do.
@@ -12,12 +13,24 @@ pub fn module() -> Result<Vec<u8>> {
     built("wasm32-wasip1")
 }
 
-/// The same as a component (WASI 0.2).
+/// The same as a component (WASI 0.2). A test that needs one is skipped for an engine that runs none.
 ///
 /// # Errors
 /// If it was not built.
 pub fn component() -> Result<Vec<u8>> {
+    only_wasmtime("runs components")?;
     built("wasm32-wasip2")
+}
+
+/// Ends a test of what other engines do not do; docs/engines.md lists that.
+///
+/// # Errors
+/// If the tests are of another engine.
+pub fn only_wasmtime(does: &str) -> Result<()> {
+    if engine() != "wasmtime" {
+        crate::skip!("of the engines, only wasmtime {does}");
+    }
+    Ok(())
 }
 
 fn built(target: &str) -> Result<Vec<u8>> {

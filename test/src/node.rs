@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -27,10 +28,29 @@ pub use run::{Run, Task};
 pub const SKIFF: &str = "io.containerd.skiff.v1";
 /// The runtime type that RuntimeClasses made for runwasi name.
 pub const WASMTIME: &str = "io.containerd.wasmtime.v1";
+/// The same for WasmEdge.
+pub const WASMEDGE: &str = "io.containerd.wasmedge.v1";
 /// The peer that is compared with: a shim made with runwasi's adapter.
 pub const RUNWASI: &str = "io.containerd.runwasi.v1";
 /// The reference: containerd's own shim with runc.
 pub const RUNC: &str = "io.containerd.runc.v2";
+
+/// The engine that the tests of engines run against: `SKIFF_TEST_ENGINE`, else wasmtime.
+pub fn engine() -> &'static str {
+    static ENGINE: OnceLock<String> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        std::env::var("SKIFF_TEST_ENGINE").unwrap_or_else(|_| "wasmtime".to_owned())
+    })
+}
+
+/// The runtime type of [`engine`]: the shim's own name where the engine is the one that it takes anyway.
+pub fn runtime() -> &'static str {
+    if engine() == "wasmedge" {
+        WASMEDGE
+    } else {
+        SKIFF
+    }
+}
 
 /// A pinned containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::node::engine;
+
 /// The top of the checkout.
 pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,11 +19,15 @@ pub fn skiff_dir() -> PathBuf {
         .map_or_else(|| checkout().join("target/stage/bin"), PathBuf::from)
 }
 
-/// One of our own binaries.
+/// One of our own binaries. The shim goes by the name that stands for the engine that is tested.
 ///
 /// # Errors
 /// If it is not there.
 pub fn skiff(program: &str) -> Result<PathBuf> {
+    let program = match (program, engine()) {
+        ("containerd-shim-skiff-v1", "wasmedge") => "containerd-shim-wasmedge-v1",
+        _ => program,
+    };
     let path = skiff_dir().join(program);
     ensure!(
         path.exists(),

@@ -24,6 +24,10 @@ mod cycles;
 mod disk;
 #[path = "containerd/endings.rs"]
 mod endings;
+#[path = "containerd/engine_table.rs"]
+mod engine_table;
+#[path = "containerd/engines.rs"]
+mod engines;
 #[path = "containerd/exec.rs"]
 mod exec;
 #[path = "containerd/figures.rs"]
@@ -80,6 +84,8 @@ fn main() -> ExitCode {
         limits::CASES,
         figures::CASES,
         options::CASES,
+        engines::CASES,
+        engine_table::CASES,
         termination::CASES,
         endings::CASES,
         stats::CASES,

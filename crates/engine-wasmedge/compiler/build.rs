@@ -2,7 +2,7 @@
 //! (`skiff_sandbox::plan::LIBRARIES_FD`), wherever it lies.
 
 fn main() {
-    let folder = "/proc/self/fd/5/compile";
+    let folder = "/proc/self/fd/5/lib";
     for argument in [
         format!("-Wl,--dynamic-linker={folder}/ld-linux-x86-64.so.2"),
         format!("-Wl,--disable-new-dtags,-rpath,{folder}"),

@@ -2,10 +2,11 @@
 //! (`skiff_sandbox::plan::LIBRARIES_FD`), wherever it lies.
 
 fn main() {
-    let folder = "/proc/self/fd/5/host";
+    let bundle = "/proc/self/fd/5";
     for argument in [
-        format!("-Wl,--dynamic-linker={folder}/ld-linux-x86-64.so.2"),
-        format!("-Wl,--disable-new-dtags,-rpath,{folder}"),
+        format!("-Wl,--dynamic-linker={bundle}/lib/ld-linux-x86-64.so.2"),
+        // First the folder with the stub that stands for LLVM.
+        format!("-Wl,--disable-new-dtags,-rpath,{bundle}/host:{bundle}/lib"),
         // The library was linked against a newer C library than this machine may have.
         "-Wl,--allow-shlib-undefined".to_owned(),
         "-Wl,--build-id=sha1".to_owned(),

@@ -4,30 +4,55 @@
 //! same one, so both call [`config`], and the cache's key has the options that decide it.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
 use skiff_engine::options::{CodeOptions, OptLevel, Proposal};
-use wasmedge_sdk::config::{
-    CommonConfigOptions, CompilerConfigOptions, Config, ConfigBuilder, RuntimeConfigOptions,
-};
+use wasmedge_sdk::config::{CommonConfigOptions, CompilerConfigOptions, Config, ConfigBuilder};
 use wasmedge_sdk::error::WasmEdgeError;
 use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, RunMode};
 
 /// Name of the engine in executables (`skiff-host-wasmedge`), handlers and cache keys.
 pub const NAME: &str = "wasmedge";
 
-/// Bytes of a page of a linear memory.
-const PAGE: u64 = 65536;
-/// Pages of the largest memory of 32 bits.
-const MOST_PAGES: u32 = 65536;
+/// What "compiled code" begins with that is none: a module for the interpreter, after its length. The cache puts bytes of
+/// its own behind an entry, which a module, unlike a shared library, must not have.
+const INTERPRETED: &[u8; 8] = b"skiff-i\0";
+/// Bytes before the module.
+const HEADER: usize = 16;
 
-/// The configuration for a host or a worker. `memory`: the most that each of a guest's memories may have, in bytes.
+/// A module for the interpreter, as the worker writes it.
+pub fn interpreted(wasm: &[u8]) -> Vec<u8> {
+    let mut bytes = INTERPRETED.to_vec();
+    bytes.extend(u64::try_from(wasm.len()).unwrap_or(u64::MAX).to_le_bytes());
+    bytes.extend(wasm);
+    bytes
+}
+
+/// The module, if the file of an entry begins with one for the interpreter; `None` if it is native code.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn interpreted_module(entry: &File) -> io::Result<Option<Vec<u8>>> {
+    let mut header = [0; HEADER];
+    entry.read_exact_at(&mut header, 0)?;
+    let (magic, length) = header.split_at(INTERPRETED.len());
+    if magic != INTERPRETED {
+        return Ok(None);
+    }
+    let length = length.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    let most = entry.metadata()?.len();
+    let mut module = vec![0; usize::try_from(length.min(most)).map_err(io::Error::other)?];
+    entry.read_exact_at(&mut module, HEADER as u64)?;
+    Ok(Some(module))
+}
+
+/// The configuration for a host or a worker.
 ///
 /// # Errors
 /// None are expected: the values are constants that WasmEdge accepts.
-pub fn config(
-    code: &CodeOptions,
-    level: OptLevel,
-    memory: Option<u64>,
-) -> Result<Config, Box<WasmEdgeError>> {
+pub fn config(code: &CodeOptions, level: OptLevel) -> Result<Config, Box<WasmEdgeError>> {
     let allows = |proposal| code.proposals.allows(proposal);
     let common = CommonConfigOptions::new()
         .bulk_memory_operations(allows(Proposal::BulkMemory))
@@ -60,12 +85,32 @@ pub fn config(
         // A guest is ended by a signal to its process, so it needs no checks of its own.
         .interruptible(false)
         .generic_binary(false);
-    let pages = memory.map_or(MOST_PAGES, |bytes| {
-        u32::try_from(bytes / PAGE).map_or(MOST_PAGES, |pages| pages.clamp(1, MOST_PAGES))
-    });
-    let runtime = RuntimeConfigOptions::new().max_memory_pages(pages);
     ConfigBuilder::new(common)
         .with_compiler_config(compiler)
-        .with_runtime_config(runtime)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_module_for_the_interpreter_ends_before_what_the_cache_adds() {
+        let file = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file
+        };
+        let mut entry = interpreted(b"\0asm\x01\0\0\0");
+        entry.extend(b"a trailer");
+        let module = interpreted_module(&file(&entry)).unwrap();
+        assert_eq!(module.as_deref(), Some(&b"\0asm\x01\0\0\0"[..]));
+        let native = interpreted_module(&file(b"\x7fELF and then some more")).unwrap();
+        assert_eq!(native, None);
+        interpreted_module(&file(b"short")).unwrap_err();
+        entry.truncate(20);
+        interpreted_module(&file(&entry)).unwrap_err();
+    }
 }

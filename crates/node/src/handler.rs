@@ -12,8 +12,11 @@ use toml::{Table, Value};
 use crate::doctor::{containerd, cri};
 
 /// The shim's options and their defaults, as TOML.
-pub const DEFAULTS: [(&str, &str); 12] = [
+pub const DEFAULTS: [(&str, &str); 15] = [
     ("SystemdCgroup", "false"),
+    ("Engine", "\"\""),
+    ("Engines", "[]"),
+    ("EngineVersions", "{}"),
     ("WasiP3", "false"),
     ("LinuxPrograms", "true"),
     ("Toolbox", "true"),

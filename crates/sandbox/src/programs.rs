@@ -49,25 +49,40 @@ impl Programs {
     }
 
     /// Opens the executable of an engine, `skiff-<role>-<engine>`: in the folder itself, or in the newest folder
-    /// `engines/<engine>/<version>` below it, where an engine lies that brings libraries of its own.
+    /// `engines/<engine>/<version>` below it, where an engine lies that brings libraries of its own, or of which there
+    /// are several versions. A version that is asked for by name is in such a folder or nowhere.
     ///
     /// # Errors
-    /// It is in neither.
-    pub fn of_engine(&self, role: &str, engine: &str) -> io::Result<Executable> {
+    /// It is in neither. Where versions are there, but not the one that is asked for, the error lists them.
+    pub fn of_engine(
+        &self,
+        role: &str,
+        engine: &str,
+        version: Option<&str>,
+    ) -> io::Result<Executable> {
         let name = format!("skiff-{role}-{engine}");
-        match self.open(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => {
-                return opened.map(|file| Executable {
-                    file,
-                    libraries: None,
-                });
+        if version.is_none() {
+            match self.open(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => {
+                    return opened.map(|file| Executable {
+                        file,
+                        libraries: None,
+                    });
+                }
             }
         }
         let folder = format!("engines/{engine}");
-        let newest = newest(&self.path.join(&folder))?;
+        let versions = versions(&self.path.join(&folder));
+        let chosen = match version {
+            None => versions.last(),
+            Some(version) => versions.iter().find(|known| *known == version),
+        };
+        let Some(chosen) = chosen else {
+            return Err(missing(version, &versions));
+        };
         let bundle = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let path = format!("{folder}/{newest}");
+        let path = format!("{folder}/{chosen}");
         let bundle = rustix::fs::openat(&self.folder, path, bundle, Mode::empty())?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&bundle, name, flags, Mode::empty())?;
@@ -97,17 +112,37 @@ impl Programs {
     }
 }
 
-/// The folder of the newest version in `engine`, which has one folder for each.
-fn newest(engine: &Path) -> io::Result<String> {
-    std::fs::read_dir(engine)?
+/// The versions in `engine`, which has one folder for each, the newest last. A folder that is not there has none.
+fn versions(engine: &Path) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(engine)
+        .into_iter()
+        .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
-        .max_by_key(|name| version(name))
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
+        // A name that ends otherwise is a folder that is still being filled.
+        .filter(|name| {
+            name.starts_with(|first: char| first.is_ascii_digit()) && !name.ends_with(".new")
+        })
+        .collect();
+    found.sort_by_key(|name| order(name));
+    found
+}
+
+fn missing(version: Option<&str>, versions: &[String]) -> io::Error {
+    let sentence = match version {
+        Some(version) if versions.is_empty() => {
+            format!("there is no version {version} of it, nor any other that goes by its number")
+        }
+        Some(version) => format!(
+            "there is no version {version} of it, only {}",
+            versions.join(", ")
+        ),
+        None => return io::ErrorKind::NotFound.into(),
+    };
+    io::Error::new(io::ErrorKind::NotFound, sentence)
 }
 
 /// `0.17.1-2` in an order in which 0.9 is older than 0.17.
-fn version(name: &str) -> Vec<u64> {
+fn order(name: &str) -> Vec<u64> {
     name.split(|other: char| !other.is_ascii_digit())
         .map(|number| number.parse().unwrap_or(0))
         .collect()
@@ -132,7 +167,7 @@ mod tests {
             path: folder.path().to_owned(),
             folder: std::fs::File::open(folder.path()).unwrap().into(),
         };
-        let found = programs.of_engine("host", "some").unwrap();
+        let found = programs.of_engine("host", "some", None).unwrap();
         let text = std::io::read_to_string(std::fs::File::from(found.file)).unwrap();
         assert_eq!(text, "0.17.1");
         let libraries = found.libraries.unwrap();
@@ -144,14 +179,27 @@ mod tests {
         .unwrap();
         assert!(
             programs
-                .of_engine("host", "other")
+                .of_engine("host", "other", None)
                 .unwrap()
                 .libraries
                 .is_none()
         );
-        let missing = programs.of_engine("compile", "some").unwrap_err();
+        let missing = programs.of_engine("compile", "some", None).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
-        let unknown = programs.of_engine("host", "unknown").unwrap_err();
+        let unknown = programs.of_engine("host", "unknown", None).unwrap_err();
         assert_eq!(unknown.kind(), io::ErrorKind::NotFound);
+        let older = programs.of_engine("host", "some", Some("0.9.9")).unwrap();
+        let text = std::io::read_to_string(std::fs::File::from(older.file)).unwrap();
+        assert_eq!(text, "0.9.9");
+        for (engine, version, words) in [
+            ("some", "0.17", "only 0.9.9, 0.17.1"),
+            ("some", "../some/0.9.9", "only 0.9.9, 0.17.1"),
+            ("other", "1", "nor any other"),
+        ] {
+            let error = programs
+                .of_engine("host", engine, Some(version))
+                .unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 }

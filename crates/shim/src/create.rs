@@ -23,6 +23,7 @@ use skiff_sandbox::spec::{self, FactsError, GatherError, Refusal, Role, gather};
 use ttrpc::Code;
 
 use crate::config_file;
+use crate::engine::{self, Engine, EngineError};
 use crate::exec::Host;
 use crate::exit_record::{self, Exit};
 use crate::last_words;
@@ -89,6 +90,9 @@ pub enum CreateError {
     /// Which module to run, or its bytes.
     #[error(transparent)]
     Module(ModuleError),
+    /// No engine is to run it.
+    #[error(transparent)]
+    Engine(EngineError),
     /// The module's code.
     #[error(transparent)]
     Compile(Box<CompileError>),
@@ -184,6 +188,7 @@ impl CreateError {
             | Self::LongId(_)
             | Self::Refused(_)
             | Self::Options(_)
+            | Self::Engine(_)
             | Self::Driver { .. }
             | Self::Stdio(_) => Code::INVALID_ARGUMENT,
             Self::Module(_) | Self::Compile(_) | Self::Gather(_) | Self::Root(_) => {
@@ -278,7 +283,12 @@ async fn make(
     let facts = pod.facts()?;
     // What is refused of a Wasm container may be fine for a Linux one.
     let blueprint = spec::blueprint(&spec, role, facts, &request.id).map_err(CreateError::Refused);
-    let found = find(pod, request, role, &spec, &bundle).await;
+    // A pod's annotations come with its sandbox too, which needs no engine.
+    let annotations = spec.annotations().as_ref();
+    let annotations = annotations.filter(|_| role == Role::Guest);
+    let engine =
+        engine::choose(&pod.runtime, &options, annotations).map_err(CreateError::Engine)?;
+    let found = find(pod, &engine, request, role, &spec, &bundle).await;
     if let Ok((root, Wanted::Linux(path))) = found {
         let linux = Linux {
             options: &options,
@@ -307,12 +317,12 @@ async fn make(
     // What takes long comes before what has to be undone.
     let content = match wanted {
         Wanted::Module(module, file) => {
-            Content::Guest(module::code(pod, *module, file, options.compile()).await?)
+            Content::Guest(module::code(pod, &engine, *module, file, options.compile()).await?)
         }
         _ => Content::Pause,
     };
     let (name, program) = match role {
-        Role::Guest => launching::open_host(pod)?,
+        Role::Guest => launching::open_host(pod, &engine)?,
         Role::Pause | Role::Program => launching::open_init(pod)?,
     };
 
@@ -438,7 +448,7 @@ async fn make(
         id: request.id.clone(),
         bundle,
         first: Process::first(places, request.terminal, body, Some(control)),
-        backend: Backend::Host(Box::new(Host::new(options))),
+        backend: Backend::Host(Box::new(Host::new(options, engine))),
         cgroup: cgroup.keep(),
         memory_cap: matches!(role, Role::Guest).then_some(keeper),
         mounts,
@@ -455,6 +465,7 @@ enum Wanted {
 
 async fn find(
     pod: &Pod,
+    engine: &Engine,
     request: &CreateTaskRequest,
     role: Role,
     spec: &Spec,
@@ -463,7 +474,7 @@ async fn find(
     let root = root(spec, request, bundle)?;
     let wanted = match role {
         Role::Pause | Role::Program => Wanted::Pause,
-        Role::Guest => match module::choose(pod, &request.id, spec, root.as_fd()).await? {
+        Role::Guest => match module::choose(pod, engine, &request.id, spec, root.as_fd()).await? {
             Program::Module(module, file) => Wanted::Module(module, file),
             Program::Linux(path) => Wanted::Linux(path),
         },

@@ -17,6 +17,7 @@ use skiff_sandbox::sys::process::{self, ExitStatus};
 use tokio::time::timeout;
 
 use crate::create::CreateError;
+use crate::engine::Engine;
 use crate::pod::Pod;
 use crate::stdio::Stdio;
 use crate::sys::watch_readable;
@@ -34,11 +35,11 @@ pub(crate) fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError
     })
 }
 
-/// The host of the pod's engine, and its name.
-pub(crate) fn open_host(pod: &Pod) -> Result<(String, Executable), CreateError> {
-    let name = format!("skiff-host-{}", pod.engine);
+/// An engine's host, and its name.
+pub(crate) fn open_host(pod: &Pod, engine: &Engine) -> Result<(String, Executable), CreateError> {
+    let name = format!("skiff-host-{}", engine.name);
     let programs = pod.programs()?;
-    let program = programs.of_engine("host", &pod.engine);
+    let program = programs.of_engine("host", &engine.name, engine.version.as_deref());
     let program = program.map_err(|source| CreateError::Program {
         path: programs.path().join(&name),
         source,

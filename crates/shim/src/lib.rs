@@ -15,6 +15,7 @@ pub mod config_file;
 pub mod connections;
 pub mod create;
 pub mod delete;
+pub mod engine;
 pub mod events;
 pub mod exec;
 pub mod exit_record;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use skiff_shim::command_line::{Action, Flags, engine_of};
+use skiff_shim::engine::Runtime;
 use skiff_shim::start::Started;
 use skiff_shim::{delete, info, logging, serve, start};
 
@@ -34,7 +35,7 @@ fn run() -> anyhow::Result<Vec<u8>> {
             Started::Answer(answer) => Ok(answer),
             // The daemon, whose standard output leads nowhere.
             Started::Daemon(daemon) => {
-                serve::serve(daemon, &flags, engine)
+                serve::serve(daemon, &flags, Runtime::of(&program))
                     .inspect_err(|error| log::error!("{}", skiff_shim::status::chain(error)))?;
                 Ok(Vec::new())
             }

@@ -18,6 +18,7 @@ use skiff_image::view::{ImageView, Layer};
 use skiff_sandbox::rootfs::open_in_root;
 
 use crate::create::CreateError;
+use crate::engine::Engine;
 use crate::pod::Pod;
 
 /// Why there is no module.
@@ -66,6 +67,7 @@ pub enum Program {
 /// It names nothing that can be run.
 pub async fn choose(
     pod: &Pod,
+    engine: &Engine,
     id: &str,
     spec: &Spec,
     root: BorrowedFd<'_>,
@@ -88,7 +90,7 @@ pub async fn choose(
     let request = Request {
         args: &args,
         annotations: spec.annotations().as_ref(),
-        engine: &pod.engine,
+        engine: &engine.name,
     };
     let choice = match choose::choose_in_root(&request, &probe) {
         Step::Decided(choice) => choice,
@@ -114,6 +116,7 @@ pub async fn choose(
 /// It has no code.
 pub async fn code(
     pod: &Pod,
+    engine: &Engine,
     module: Module,
     file: Option<OwnedFd>,
     options: CompileOptions,
@@ -131,18 +134,19 @@ pub async fn code(
             bytes: Box::pin(layer_bytes(pod, layer)),
         },
     };
-    compiled(pod, source, module.name, module.function, options).await
+    compiled(pod, engine, source, module.name, module.function, options).await
 }
 
 /// The code of a module whose bytes are found.
 pub(crate) async fn compiled(
     pod: &Pod,
+    engine: &Engine,
     source: CodeSource<'_>,
     name: String,
     function: Option<String>,
     options: CompileOptions,
 ) -> Result<Found, CreateError> {
-    let compiler = pod.compiler()?;
+    let compiler = pod.compiler(engine)?;
     let code = compiler
         .code_for(source, &name, options)
         .await

@@ -4,6 +4,7 @@
 //! of a TOML file), and `containerd.runc.v1.Options` from clients that think every runtime is runc.
 //! An option that is not known is refused: it may be one that narrows what a pod can do.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -13,13 +14,16 @@ use containerd_shim_protos::shim::oci::Options as RuncMessage;
 use serde::Deserialize;
 use skiff_engine::compile::CompileOptions;
 use skiff_engine::options::{
-    self as engine, CodeOptions, DEFAULT_STACK, GuestOptions, OptLevel, Proposals,
+    self as contract, CodeOptions, DEFAULT_STACK, GuestOptions, OptLevel, Proposals,
 };
 
-use values::{Backtrace, MemoryCap, StackSize, TimeLimit, proposals, text};
+use values::{
+    Backtrace, MemoryCap, StackSize, TimeLimit, engine, engines, proposals, text, versions,
+};
 
 pub mod values;
 
+use crate::engine::Engine;
 use crate::runc::RuncOptions;
 
 /// Longest TOML file that is read.
@@ -32,6 +36,15 @@ pub struct Options {
     /// The node's cgroups are made by systemd.
     #[serde(rename = "SystemdCgroup")]
     pub systemd_cgroup: bool,
+    /// The engine of the handler's guests; else that of the runtime type. See [`crate::engine`].
+    #[serde(rename = "Engine", deserialize_with = "engine")]
+    pub engine: Option<String>,
+    /// Engines that a pod may choose by annotation.
+    #[serde(rename = "Engines", deserialize_with = "engines")]
+    pub engines: Vec<String>,
+    /// Which version of an engine, where the node has several.
+    #[serde(rename = "EngineVersions", deserialize_with = "versions")]
+    engine_versions: BTreeMap<String, String>,
     /// Guests may use WASI 0.3.
     #[serde(rename = "WasiP3")]
     pub wasi_p3: bool,
@@ -74,6 +87,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             systemd_cgroup: false,
+            engine: None,
+            engines: Vec::new(),
+            engine_versions: BTreeMap::new(),
             wasi_p3: false,
             linux_programs: true,
             toolbox: true,
@@ -91,6 +107,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// An engine in the version that is asked for.
+    pub fn version_of(&self, engine: &str) -> Engine {
+        Engine {
+            name: engine.to_owned(),
+            version: self.engine_versions.get(engine).cloned(),
+        }
+    }
+
     /// For the compile worker, and the key of what it makes.
     pub fn compile(&self) -> CompileOptions {
         CompileOptions {
@@ -105,7 +129,7 @@ impl Options {
             code: self.code(),
             stack: self.stack_size.0,
             backtrace: self.backtrace != Backtrace::Off,
-            memory_cap: (self.memory_cap != MemoryCap::Off).then(|| engine::MemoryCap {
+            memory_cap: (self.memory_cap != MemoryCap::Off).then(|| contract::MemoryCap {
                 option: self.memory_cap.to_string(),
                 admits_minimum: self.memory_cap == MemoryCap::Default,
             }),
@@ -178,7 +202,7 @@ impl Options {
         }
     }
 
-    fn from_toml(text: &str, origin: &str) -> Result<Self, OptionsError> {
+    pub(crate) fn from_toml(text: &str, origin: &str) -> Result<Self, OptionsError> {
         let options: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..start]

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::create::CreateError;
+use crate::engine::{Engine, Runtime};
 use crate::events::Events;
 use crate::exit_record::Exit;
 use crate::last_words;
@@ -42,8 +43,8 @@ pub struct Pod {
     pub namespace: String,
     /// containerd's gRPC socket, a path.
     pub address: PathBuf,
-    /// The engine, by the name that the shim was called by.
-    pub engine: String,
+    /// What the runtime type says of the engine.
+    pub runtime: Runtime,
     /// The bundle for which the shim was started; what is to be cleaned up after the shim is listed there.
     pub bundle: PathBuf,
     /// The way to containerd's subscribers.
@@ -54,7 +55,7 @@ pub struct Pod {
     pub created: Notify,
     facts: OnceLock<Facts>,
     programs: OnceLock<Programs>,
-    compiler: OnceLock<Compiler>,
+    compilers: Mutex<Vec<(Engine, Compiler)>>,
     slim: OnceLock<Option<OwnedFd>>,
     orphans: OnceLock<Orphans>,
 }
@@ -86,14 +87,14 @@ impl Pod {
     pub fn new(
         namespace: &str,
         address: &Path,
-        engine: &str,
+        runtime: Runtime,
         bundle: &Path,
         events: Events,
     ) -> Self {
         Self {
             namespace: namespace.to_owned(),
             address: address.to_owned(),
-            engine: engine.to_owned(),
+            runtime,
             bundle: bundle.to_owned(),
             events,
             tasks: Mutex::default(),
@@ -101,7 +102,7 @@ impl Pod {
             created: Notify::new(),
             facts: OnceLock::new(),
             programs: OnceLock::new(),
-            compiler: OnceLock::new(),
+            compilers: Mutex::default(),
             slim: OnceLock::new(),
             orphans: OnceLock::new(),
         }
@@ -181,19 +182,28 @@ impl Pod {
         Ok(self.facts.get_or_init(|| facts))
     }
 
-    /// The driver of the engine's compile workers.
+    /// The driver of an engine's compile workers. Nearly every pod has one engine.
     ///
     /// # Errors
     /// There is no worker of this engine.
-    pub fn compiler(&self) -> Result<&Compiler, CreateError> {
-        if let Some(compiler) = self.compiler.get() {
-            return Ok(compiler);
+    pub fn compiler(&self, engine: &Engine) -> Result<Compiler, CreateError> {
+        let mut compilers = self
+            .compilers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, compiler)) = compilers.iter().find(|(known, _)| known == engine) {
+            return Ok(compiler.clone());
         }
         let settings =
-            CompilerSettings::beside_own_executable(&self.engine).map_err(CreateError::Programs)?;
+            CompilerSettings::beside_own_executable(&engine.name).map_err(CreateError::Programs)?;
+        let settings = CompilerSettings {
+            version: engine.version.clone(),
+            ..settings
+        };
         let compiler = Compiler::with_worker_of(self.programs()?, settings)
             .map_err(|source| CreateError::Compile(Box::new(source)))?;
-        Ok(self.compiler.get_or_init(|| compiler))
+        compilers.push((engine.clone(), compiler.clone()));
+        Ok(compiler)
     }
 
     /// Our executables.
@@ -238,7 +248,11 @@ impl Pod {
     /// fails here fails again at Create, and is told then.
     pub fn prepare(&self) {
         drop(self.facts());
-        drop(self.compiler());
+        // A handler's options may choose another engine: they come with Create.
+        drop(self.compiler(&Engine {
+            name: self.runtime.engine.clone(),
+            version: None,
+        }));
         let _: Option<_> = self.slim_mounts();
     }
 

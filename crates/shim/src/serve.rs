@@ -13,6 +13,7 @@ use ttrpc::r#async::Server;
 
 use crate::command_line::Flags;
 use crate::connections::{self, Open};
+use crate::engine::Runtime;
 use crate::events::Events;
 use crate::logging;
 use crate::pod::Pod;
@@ -47,7 +48,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn serve(daemon: Daemon, flags: &Flags, engine: &str) -> Result<(), ServeError> {
+pub fn serve(daemon: Daemon, flags: &Flags, runtime_type: Runtime) -> Result<(), ServeError> {
     let path = daemon.path.clone();
     // Of the socket's file: nobody replaces it while it is served.
     let identity = Identity::of(&path);
@@ -62,7 +63,7 @@ pub fn serve(daemon: Daemon, flags: &Flags, engine: &str) -> Result<(), ServeErr
         .max_io_events_per_tick(64)
         .build()
         .map_err(|error| ServeError::Io("make the event loop", error))?;
-    let served = runtime.block_on(serve_pod(daemon, &flags.namespace, engine, identity));
+    let served = runtime.block_on(serve_pod(daemon, &flags.namespace, runtime_type, identity));
     // Without waiting for tasks that are left: there are none that matter.
     runtime.shutdown_background();
     if let Err(error) = identity.map_or(Ok(()), |identity| socket::remove_own(&path, identity)) {
@@ -74,7 +75,7 @@ pub fn serve(daemon: Daemon, flags: &Flags, engine: &str) -> Result<(), ServeErr
 async fn serve_pod(
     daemon: Daemon,
     namespace: &str,
-    engine: &str,
+    runtime_type: Runtime,
     identity: Option<Identity>,
 ) -> Result<(), ServeError> {
     let path = daemon.path.as_path();
@@ -90,7 +91,7 @@ async fn serve_pod(
     let pod = Arc::new(Pod::new(
         namespace,
         Path::new(address),
-        engine,
+        runtime_type,
         &bundle,
         events,
     ));

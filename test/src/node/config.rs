@@ -4,18 +4,26 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{RUNC, RUNWASI, SKIFF, Version, WASMTIME};
+use super::{RUNC, RUNWASI, SKIFF, Version, WASMEDGE, WASMTIME};
 use crate::tools;
 
 /// The image that CRI makes a pod's sandbox of; imported by the test, never pulled.
 pub const PAUSE_IMAGE: &str = "skiff.test/pause:1";
 
 /// Handlers of CRI, by the name that a RuntimeClass gives, their runtime types and options.
-const HANDLERS: [(&str, &str, &str); 6] = [
+const HANDLERS: [(&str, &str, &str); 10] = [
     ("skiff", SKIFF, ""),
+    (
+        "skiff-either",
+        SKIFF,
+        "Engines = [\"wasmtime\", \"wasmedge\"]",
+    ),
     ("wasmtime", WASMTIME, ""),
     ("wasmtime-uncapped", WASMTIME, "MemoryCap = \"off\""),
     ("wasmtime-half", WASMTIME, "MemoryCap = \"50%\""),
+    ("wasmedge", WASMEDGE, ""),
+    ("wasmedge-uncapped", WASMEDGE, "MemoryCap = \"off\""),
+    ("wasmedge-half", WASMEDGE, "MemoryCap = \"50%\""),
     ("runwasi", RUNWASI, ""),
     ("runc", RUNC, ""),
 ];

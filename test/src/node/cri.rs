@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::Node;
+use super::{Node, engine};
 use crate::command::{self, Ran, wait_for};
 use crate::image::Image;
 use crate::tools;
@@ -97,7 +97,7 @@ impl<'a> Cri<'a> {
         self.pod_with(handler, name, &json!({ "network": 2 }))
     }
 
-    /// Starts a pod with these namespace options.
+    /// Starts a pod with these namespace options. wasmtime's handlers stand for those of the engine that is tested.
     ///
     /// # Errors
     /// If CRI refuses it.
@@ -116,6 +116,7 @@ impl<'a> Cri<'a> {
         namespaces: &Value,
         over: &Value,
     ) -> Result<Pod<'a>> {
+        let handler = handler.replacen("wasmtime", engine(), 1);
         let name = self.node.new_id(name);
         let logs = self.node.directory().join("logs").join(&name);
         fs::create_dir_all(&logs)?;
@@ -130,7 +131,7 @@ impl<'a> Cri<'a> {
         lay_over(&mut config, over);
         let path = self.write(&name, &config)?;
         let id = self
-            .crictl(&["runp", "--runtime", handler, &path.display().to_string()])?
+            .crictl(&["runp", "--runtime", &handler, &path.display().to_string()])?
             .ok()?
             .trim()
             .to_owned();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Node, SKIFF};
+use super::{Node, runtime};
 use crate::command::{self, Ran, wait_for};
 use crate::image::Image;
 
@@ -28,7 +28,7 @@ impl<'a> Run<'a> {
             node,
             image: image.name().to_owned(),
             platform: image.platform(),
-            runtime: SKIFF.to_owned(),
+            runtime: runtime().to_owned(),
             options: Vec::new(),
             arguments: Vec::new(),
             id: node.new_id("c"),
@@ -52,6 +52,20 @@ impl<'a> Run<'a> {
         self.options
             .extend(options.iter().map(|option| (*option).to_owned()));
         self
+    }
+
+    /// Options of a handler, as TOML in a file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn options(self, toml: &str) -> Result<Self> {
+        let file = self
+            .node
+            .directory()
+            .join(format!("logs/{}.options", self.id));
+        fs::write(&file, toml)?;
+        let path = file.display().to_string();
+        Ok(self.with(&["--runtime-config-path", &path]))
     }
 
     /// A bind mount of a directory or file of the machine.

@@ -5,7 +5,7 @@ use serde_json::json;
 use skiff_test::command::Ran;
 use skiff_test::guest;
 use skiff_test::image::{Entry, Image};
-use skiff_test::node::{Node, Task, Version};
+use skiff_test::node::{Node, Task, Version, engine};
 
 skiff_test::cases!(
     a_layer_by_its_title,
@@ -57,7 +57,10 @@ fn a_tool_where_the_image_has_none() -> Result<()> {
     .ok()?;
     ensure!(said.contains("hello\nto /file"), "{said}");
     let shown = exec(&node, &task, "b", &["ps"])?.ok()?;
-    ensure!(shown.contains("skiff-host-wasmtime"), "{shown}");
+    ensure!(
+        shown.contains(&format!("skiff-host-{}", engine())),
+        "{shown}"
+    );
     task.remove()?;
     Ok(())
 }

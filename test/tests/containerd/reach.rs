@@ -69,7 +69,7 @@ fn all_closed(node: &Node, image: &Image, options: &[&str], paths: &[String]) ->
     let ran = node
         .run(image)
         .with(options)
-        .args(["/app.wasm".to_owned()])
+        .args(["/app.wasm", "list", "/"])
         .args(words)
         .output()?;
     ensure!(
@@ -77,6 +77,12 @@ fn all_closed(node: &Node, image: &Image, options: &[&str], paths: &[String]) ->
         "the guest ended with {}: {}",
         ran.code,
         ran.stderr
+    );
+    // That it opens nothing means something only if it can open files at all.
+    ensure!(
+        ran.stdout.contains("list /:"),
+        "the guest cannot see its own root: {}",
+        ran.stdout
     );
     let open: Vec<&str> = ran
         .stdout

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use skiff_test::image::{COMPONENT_LAYER, Entry, Image};
-use skiff_test::node::{Node, Version, WASMTIME};
+use skiff_test::node::{Node, Version, WASMTIME, engine};
 use skiff_test::{command, guest, tools};
 
 skiff_test::cases!(
@@ -304,7 +304,7 @@ fn name_of_another_engine() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let image = Image::layer("layer", &guest::module()?);
     node.import(&image)?;
-    for accepted in ["wasm", "wasmtime"] {
+    for accepted in ["wasm", engine()] {
         let run = node
             .run(&image)
             .with(&["--annotation", &format!("run.oci.handler={accepted}")]);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skiff_test::command::wait_for;
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Pod, Version};
+use skiff_test::node::{Node, Pod, Version, engine};
 
 skiff_test::cases!(
     ends_that_are_told,
@@ -71,7 +71,11 @@ fn ends_that_are_told() -> Result<()> {
             "wasmtime",
             json!({ "args": ["trap"] }),
             134,
-            "trapped: wasm trap: wasm `unreachable` instruction executed",
+            if engine() == "wasmtime" {
+                "trapped: wasm trap: wasm `unreachable` instruction executed"
+            } else {
+                "trapped: unreachable"
+            },
         ),
         (
             "refused",

@@ -4,7 +4,7 @@
 //! its output to a path: this worker's root is an empty file system of its own, in memory and bounded, and the result is
 //! copied from there to the output's descriptor.
 //!
-//! A module that the compiler does not take, and that is valid all the same, goes to the output as it is, and is
+//! A module that the compiler does not take, and that is valid all the same, goes to the output itself, and is
 //! interpreted: the log says so.
 #![forbid(unsafe_code)]
 
@@ -135,8 +135,8 @@ fn core_module(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Failure> {
 }
 
 fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Vec<u8>, Failure> {
-    let config = skiff_engine_wasmedge::config(&order.code, order.opt_level, None)
-        .map_err(Failure::Engine)?;
+    let config =
+        skiff_engine_wasmedge::config(&order.code, order.opt_level).map_err(Failure::Engine)?;
     // Loading checks it too, and what is wrong with a module is said better here.
     Module::from_bytes(Some(&config), wasm).map_err(Failure::Invalid)?;
     let compiler = Compiler::new(Some(&config)).map_err(Failure::Engine)?;
@@ -147,7 +147,7 @@ fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Vec<u8>, Failure> {
                 "the module is interpreted, since WasmEdge's compiler does not take it: {}",
                 chain(&error)
             ));
-            Ok(wasm.to_vec())
+            Ok(skiff_engine_wasmedge::interpreted(wasm))
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) enum Failure {
     },
     /// An import that nothing provides.
     #[error(
-        "{guest} imports {name} of {module}, which WasmEdge does not have: it provides wasi_snapshot_preview1 to core modules"
+        "{guest} imports {name} from {module}, which is not provided here: WasmEdge has wasi_snapshot_preview1 alone; build the guest for a WASI target, for example wasm32-wasip1"
     )]
     Import {
         /// The guest.

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use skiff_engine::notes;
+use skiff_engine::options::OptLevel;
 use skiff_engine::order::{CodeKind, Guest, HostOrder};
 use skiff_host::sys::signal;
 use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
@@ -24,7 +25,7 @@ mod link;
 mod run;
 #[expect(
     unsafe_code,
-    reason = "the C library's resolver is replaced under its own name"
+    reason = "functions of the C library are replaced under their own names"
 )]
 mod sys;
 mod syscalls;
@@ -72,7 +73,7 @@ struct Container {
     config: Config,
     module: Module,
     guest: Guest,
-    notes: File,
+    notes: &'static File,
 }
 
 fn become_container() -> Result<Container, Failure> {
@@ -83,23 +84,13 @@ fn become_container() -> Result<Container, Failure> {
     // Before the engine is made, which puts handlers of its own before these where traps are made of signals. The
     // record stays open until the end.
     signal::end_on_all(record.as_raw_fd()).map_err(Failure::Signals)?;
-    let notes = File::from(record);
+    let notes: &'static File = Box::leak(Box::new(File::from(record)));
 
     if guest.kind == CodeKind::Component {
         return Err(Failure::Component(guest.name));
     }
-    // The shim allows the value, or more of it later: a guest that has started cannot be told of that here.
-    let memory = guest
-        .options
-        .memory_cap
-        .as_ref()
-        .and_then(|_| notes::memory_cap(&notes));
-    let config = skiff_engine_wasmedge::config(
-        &guest.options.code,
-        skiff_engine::options::OptLevel::default(),
-        memory,
-    )
-    .map_err(Failure::Engine)?;
+    let config = skiff_engine_wasmedge::config(&guest.options.code, OptLevel::default())
+        .map_err(Failure::Engine)?;
     let module = load(&config, &entry, &guest)?;
     link::check(&module, &guest)?;
     // Its lock tells the cache that the entry is used.
@@ -115,8 +106,16 @@ fn become_container() -> Result<Container, Failure> {
 }
 
 fn load(config: &Config, entry: &OwnedFd, guest: &Guest) -> Result<Module, Failure> {
-    let path = format!("/proc/self/fd/{}", entry.as_raw_fd());
-    Module::from_file(Some(config), path).map_err(|source| Failure::Code {
+    let unreadable = |source| Failure::Slot {
+        what: "the compiled code",
+        source,
+    };
+    let file = File::from(entry.try_clone().map_err(unreadable)?);
+    let module = match skiff_engine_wasmedge::interpreted_module(&file).map_err(unreadable)? {
+        Some(module) => Module::from_bytes(Some(config), module),
+        None => Module::from_file(Some(config), format!("/proc/self/fd/{}", entry.as_raw_fd())),
+    };
+    module.map_err(|source| Failure::Code {
         guest: guest.name.clone(),
         source,
     })
@@ -131,18 +130,22 @@ impl Container {
             );
             signal::end_after(limit, words)
         });
-        let prepared = time.map_err(|error| chain(&error)).and_then(|()| {
-            skiff_host::confine::confine_to(&[syscalls::CALLS, syscalls::HERE])
-                .map_err(|error| chain(&error))
-        });
+        let stack = self.guest.options.stack;
+        let prepared = time
+            .and_then(|()| sys::stack::limit(stack))
+            .map_err(|error| chain(&error))
+            .and_then(|()| {
+                skiff_host::confine::confine_to(&[syscalls::CALLS, syscalls::HERE])
+                    .map_err(|error| chain(&error))
+            });
         if let Err(reason) = prepared {
             last_words(
-                &self.notes,
+                self.notes,
                 &format!("skiff: {} was not run: {reason}", self.guest.name),
             );
             signal::end(skiff_engine::exit::TRAP);
         }
-        run::run(&self.config, &self.module, &self.guest, &self.notes)
+        run::run(&self.config, &self.module, &self.guest, self.notes)
     }
 }
 

@@ -5,6 +5,8 @@ use skiff_sandbox::filter::{Action, Condition};
 
 /// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
 const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 1030])];
+/// `FIONREAD`.
+const BYTES_TO_READ: &[Condition] = &[low(1, u32::MAX, &[0x541b])];
 /// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
 const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 
@@ -32,6 +34,16 @@ pub(crate) const CALLS: &[Allowed] = &[
     allow(libc::SYS_fstat, "files"),
     allow(libc::SYS_newfstatat, "path_filestat_get"),
     allow(libc::SYS_statx, "files"),
+    allow(
+        libc::SYS_faccessat2,
+        "whether a directory can be searched, before each path",
+    ),
+    allow_if(
+        libc::SYS_ioctl,
+        BYTES_TO_READ,
+        REFUSED,
+        "poll_oneoff: how much there is to read",
+    ),
     allow(libc::SYS_getdents64, "fd_readdir"),
     allow(libc::SYS_mkdirat, "path_create_directory"),
     allow(
@@ -43,6 +55,10 @@ pub(crate) const CALLS: &[Allowed] = &[
     allow(libc::SYS_readlinkat, "path_readlink"),
     allow(libc::SYS_ftruncate, "fd_filestat_set_size"),
     allow(libc::SYS_fallocate, "fd_allocate"),
+    allow(
+        libc::SYS_fstatfs,
+        "fd_allocate where the file system cannot do it",
+    ),
     allow(libc::SYS_fadvise64, "fd_advise"),
     allow(libc::SYS_fsync, "fd_sync"),
     allow(libc::SYS_fdatasync, "fd_datasync"),

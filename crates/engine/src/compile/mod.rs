@@ -226,7 +226,8 @@ impl Compiler {
         let name = format!("skiff-compile-{}", settings.engine);
         let path = programs.path().join(&name);
         let open = || -> io::Result<(Executable, Vec<u8>)> {
-            let program = programs.of_engine("compile", &settings.engine)?;
+            let program =
+                programs.of_engine("compile", &settings.engine, settings.version.as_deref())?;
             let build = build_id::of(&File::from(program.file.try_clone()?))?;
             Ok((program, build))
         };

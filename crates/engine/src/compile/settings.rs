@@ -12,6 +12,8 @@ const WRITE_PATHS: &[&str] = &["wasmedge"];
 pub struct Settings {
     /// The engine's name, `wasmtime`.
     pub engine: String,
+    /// Which version of it, where a node has several; `None` is the newest.
+    pub version: Option<String>,
     /// The engine's compiler can write its output to a path only, and gets a private file system to do so.
     pub writes_paths: bool,
     /// The folder with `skiff-compile-<engine>`.
@@ -51,6 +53,7 @@ impl Settings {
         let threads = processors.min(8);
         Ok(Self {
             engine: engine.to_owned(),
+            version: None,
             writes_paths: WRITE_PATHS.contains(&engine),
             programs,
             cache: skiff_cache::Settings::from_environment(),

@@ -96,15 +96,18 @@ pub(super) async fn run(job: &Job<'_>) -> Result<(End, Option<Worker>), Failure>
             worker.judge(status, said)
         }
     };
-    if let End::Done(_) = end {
-        return Ok((end, Some(worker)));
-    }
-    worker.finish().await;
+    let worker = if let End::Done(_) = end {
+        Some(worker)
+    } else {
+        worker.finish().await;
+        None
+    };
+    // One that has done its work may have something to say of it, too.
     let words = read_stderr(&stderr);
     if !words.is_empty() {
         log::warn!("the compiler of {} said: {words}", job.settings.engine);
     }
-    Ok((end, None))
+    Ok((end, worker))
 }
 
 fn limits(settings: &Settings, path: &str) -> CgroupPlan {

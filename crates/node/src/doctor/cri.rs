@@ -130,8 +130,11 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 12] = [
+pub const SHIM_OPTIONS: [&str; 15] = [
     "SystemdCgroup",
+    "Engine",
+    "Engines",
+    "EngineVersions",
     "WasiP3",
     "LinuxPrograms",
     "Toolbox",

@@ -117,11 +117,19 @@ fn look_at(path: &Path, binary: &str) -> Found {
     } else {
         engine
     };
-    let names = [
+    let own = [
         format!("skiff-host-{engine}"),
         format!("skiff-compile-{engine}"),
     ];
-    let names: Vec<String> = names
+    // An engine that brings libraries of its own lies in a folder for each of its versions.
+    let bundle = (!is_executable(&folder.join(&own[0])))
+        .then(|| newest_bundle(&folder, engine))
+        .flatten();
+    let own = own.map(|name| match &bundle {
+        Some(bundle) => format!("{bundle}/{name}"),
+        None => name,
+    });
+    let names: Vec<String> = own
         .into_iter()
         .chain(COMPANIONS.map(str::to_owned))
         .collect();
@@ -145,6 +153,17 @@ fn look_at(path: &Path, binary: &str) -> Found {
         missing,
         loose,
     }
+}
+
+/// `engines/<engine>/<version>`, if there is one. Of several, whichever comes last by name: they are all installed alike.
+fn newest_bundle(folder: &Path, engine: &str) -> Option<String> {
+    let versions = fs::read_dir(folder.join("engines").join(engine)).ok()?;
+    versions
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
+        .max()
+        .map(|version| format!("engines/{engine}/{version}"))
 }
 
 /// Asks the shim, which containerd would run as root anyway.

@@ -46,7 +46,11 @@ pub(super) async fn join(
     let root = root_of(task)?;
     // What takes long comes before what has to be undone.
     match search::find(pod, task, host, wanted, root.as_fd()).await? {
-        Found::Module { module, is_tool } => {
+        Found::Module {
+            module,
+            engine,
+            is_tool,
+        } => {
             let mut env = environment(wanted.env().as_deref().unwrap_or_default());
             if is_tool {
                 let command = wanted.args().as_ref().and_then(|args| args.first());
@@ -56,7 +60,7 @@ pub(super) async fn join(
                 ));
             }
             let plan = plan(pod, &spec, wanted, Role::Guest)?;
-            let (name, file) = launching::open_host(pod)?;
+            let (name, file) = launching::open_host(pod, &engine)?;
             let program = Program { name, file };
             let joining = Joining {
                 task,

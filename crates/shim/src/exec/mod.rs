@@ -14,6 +14,7 @@ use tokio::io::Interest;
 
 pub use error::ExecError;
 
+use crate::engine::Engine;
 use crate::options::Options;
 use crate::pod::Pod;
 use crate::process::Process;
@@ -37,6 +38,8 @@ const TYPE: &str = "/Process";
 pub struct Host {
     /// The options that it was created with.
     pub options: Options,
+    /// What runs its guest, and modules that are executed in it.
+    pub engine: Engine,
     /// The mounts of Linux programs, once one was executed.
     linux: tokio::sync::Mutex<Option<Arc<linux::Mounts>>>,
     /// Its image, once it was asked for.
@@ -44,10 +47,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Of a container with these options.
-    pub fn new(options: Options) -> Self {
+    /// Of a container with these options and this engine.
+    pub fn new(options: Options, engine: Engine) -> Self {
         Self {
             options,
+            engine,
             linux: tokio::sync::Mutex::default(),
             image: tokio::sync::OnceCell::new(),
         }

@@ -19,6 +19,7 @@ use skiff_sandbox::rootfs::open_in_root;
 
 use super::{ExecError, Host, toolbox};
 use crate::create::CreateError;
+use crate::engine::{Engine, OF_COMPONENTS};
 use crate::module::{self, ModuleError, compiled, layer_bytes};
 use crate::pod::Pod;
 use crate::status::chain;
@@ -32,6 +33,8 @@ pub(super) enum Found {
     /// A module, with its code.
     Module {
         module: module::Found,
+        /// What runs it.
+        engine: Engine,
         /// It is the built-in tools.
         is_tool: bool,
     },
@@ -74,10 +77,12 @@ pub(super) async fn find(
         // `_start` is the name of what is called anyway.
         let function = function.filter(|function| *function != "_start");
         let function = function.map(str::to_owned);
-        compiled(pod, source, name, function, host.options.compile())
+        let (engine, options) = (&host.engine, host.options.compile());
+        compiled(pod, engine, source, name, function, options)
             .await
             .map(|module| Found::Module {
                 module,
+                engine: engine.clone(),
                 is_tool: false,
             })
             .map_err(ExecError::Made)
@@ -136,9 +141,12 @@ pub(super) async fn find(
             Ok(file) => {
                 let options = host.options.compile();
                 let name = toolbox::FILE.to_owned();
-                let code = compiled(pod, Source::File(file), name, None, options).await?;
+                let engine = host.options.version_of(OF_COMPONENTS);
+                let source = Source::File(file);
+                let code = compiled(pod, &engine, source, name, None, options).await?;
                 return Ok(Found::Module {
                     module: code,
+                    engine,
                     is_tool: true,
                 });
             }

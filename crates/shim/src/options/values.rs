@@ -1,6 +1,7 @@
 //! Values of options that are more than a word: sizes, times, proposals. Each says what it takes when it is given
 //! something else; serde and the TOML parser add the line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use skiff_engine::options::{OptLevel, Proposal, Proposals};
+
+use crate::engine::KNOWN;
 
 /// A value that is written as a string.
 pub(super) trait Text: Sized {
@@ -202,6 +205,72 @@ pub(super) fn proposals<'de, D: Deserializer<'de>>(from: D) -> Result<Proposals,
         }
     }
     from.deserialize_map(Reader)
+}
+
+/// The name of an engine: a type of its own, so that a wrong one is told with its line.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct EngineName(String);
+
+impl<'de> Deserialize<'de> for EngineName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        known(&String::deserialize(from)?).map(Self)
+    }
+}
+
+/// Deserializes the name of an engine; empty is that of the runtime type.
+pub(super) fn engine<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    struct Wanted(Option<String>);
+    impl<'de> Deserialize<'de> for Wanted {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            match String::deserialize(from)?.as_str() {
+                "" => Ok(Self(None)),
+                name => known(name).map(|name| Self(Some(name))),
+            }
+        }
+    }
+    Wanted::deserialize(from).map(|wanted| wanted.0)
+}
+
+fn known<E: Error>(name: &str) -> Result<String, E> {
+    if KNOWN.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    let known = KNOWN.join(", ");
+    Err(E::custom(format!(
+        "unknown engine `{name}`, expected one of {known}"
+    )))
+}
+
+/// Deserializes a list of engines.
+pub(super) fn engines<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<EngineName>::deserialize(from)?;
+    Ok(names.into_iter().map(|name| name.0).collect())
+}
+
+/// A version, as the folders of engines are named.
+struct Version(String);
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let version = String::deserialize(from)?;
+        let fine = |letter: char| letter.is_ascii_alphanumeric() || ".-+_".contains(letter);
+        if version.starts_with(|first: char| first.is_ascii_digit()) && version.chars().all(fine) {
+            return Ok(Self(version));
+        }
+        Err(D::Error::invalid_value(
+            Unexpected::Str(&version),
+            &"a version as the folders of engines are named, like \"0.17.1\"",
+        ))
+    }
+}
+
+/// Deserializes a table of versions, `wasmedge = "0.17.1"`.
+pub(super) fn versions<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let versions = BTreeMap::<EngineName, Version>::deserialize(from)?;
+    let plain = |(name, version): (EngineName, Version)| (name.0, version.0);
+    Ok(versions.into_iter().map(plain).collect())
 }
 
 /// `64Mi`, `64MiB`, `1048576`: as in a pod's manifest, powers of 1024 only.

@@ -1,3 +1,6 @@
-//! The C library's resolver, replaced under its own name. All unsafe code of the host is below here.
+//! All unsafe code of the host: functions of the C library that WasmEdge's library calls, replaced under their own names.
+//! The linker exports them from the executable since the library refers to them.
 
-mod names;
+pub(crate) mod memory;
+pub(crate) mod names;
+pub(crate) mod stack;

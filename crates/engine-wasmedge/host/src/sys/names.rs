@@ -30,7 +30,7 @@ struct Wish {
 /// # Safety
 /// As for the C library's: strings end with a zero or are null, `result` can be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getaddrinfo(
+pub(crate) unsafe extern "C" fn getaddrinfo(
     node: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn getaddrinfo(
 /// # Safety
 /// `first` is null or comes from [`getaddrinfo`], and is not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn freeaddrinfo(first: *mut addrinfo) {
+pub(crate) unsafe extern "C" fn freeaddrinfo(first: *mut addrinfo) {
     let mut next = first;
     while !next.is_null() {
         // SAFETY: made by `Box::into_raw` of an `Answer`, whose first field this is.
