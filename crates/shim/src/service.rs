@@ -17,7 +17,8 @@ use containerd_shim_protos::api::{
     ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
     StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedOutputStream, MessageField};
 use containerd_shim_protos::shim_async::{Task as TaskService, create_task};
 use ttrpc::r#async::{Service as Methods, TtrpcContext};
 
@@ -52,6 +53,22 @@ pub fn services(pod: &Arc<Pod>) -> HashMap<String, Methods> {
         services.insert(NAMES.1.to_owned(), methods);
     }
     services
+}
+
+/// Which exec a process is, in the message that runc's shim uses and clients know: `ProcessDetails`, of one field.
+fn details(exec: &str) -> Any {
+    let mut value = Vec::new();
+    let mut stream = CodedOutputStream::vec(&mut value);
+    stream
+        .write_string(1, exec)
+        .and_then(|()| stream.flush())
+        .expect("a vector takes everything");
+    drop(stream);
+    Any {
+        type_url: "containerd.runc.v1.ProcessDetails".to_owned(),
+        value,
+        ..Any::default()
+    }
 }
 
 fn unsupported<T>(sentence: &'static str) -> ttrpc::Result<T> {
@@ -170,6 +187,7 @@ impl TaskService for Service {
         let task = self.pod.task(&request.id)?;
         let process = |pid| ProcessInfo {
             pid,
+            info: task.exec_of(pid).map(|exec| details(&exec)).into(),
             ..ProcessInfo::default()
         };
         let mut response = PidsResponse::new();

@@ -126,6 +126,15 @@ impl Task {
             })
     }
 
+    /// The id of the exec that the process with this number is, and not of its children.
+    pub fn exec_of(&self, pid: u32) -> Option<String> {
+        let execs = self.execs();
+        let found = execs
+            .values()
+            .find(|process| process.body().is_some() && process.pid() == pid);
+        found.map(|process| process.exec.clone())
+    }
+
     /// A new exec process, which waits for its start.
     ///
     /// # Errors

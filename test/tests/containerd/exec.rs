@@ -11,6 +11,7 @@ skiff_test::cases!(
     a_layer_by_its_title,
     a_tool_where_the_image_has_none,
     a_linux_program_beside_a_module,
+    processes_are_told_apart,
     while_the_guest_spins,
     through_cri,
 );
@@ -92,6 +93,59 @@ fn a_linux_program_beside_a_module() -> Result<()> {
         said.stdout,
         said.stderr
     );
+    task.remove()?;
+    Ok(())
+}
+
+/// As with runc's shim, a list of processes says which of them is which exec.
+fn processes_are_told_apart() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let task = running(
+        &node,
+        &Image::layer("layer", &guest::module()?).title("app.wasm"),
+        &["say", "up", "sleep", "1000"],
+    )?;
+    task.wait_for_output("up")?;
+    let words = [
+        "task",
+        "exec",
+        "--exec-id",
+        "the-second",
+        task.id(),
+        "/app.wasm",
+        "sleep",
+        "1000",
+    ];
+    let mut waiting = node
+        .ctr_command(&words)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let shown = skiff_test::command::wait_for(
+        "it is not in the list",
+        std::time::Duration::from_secs(10),
+        || {
+            let shown = node.ctr(&["task", "ps", task.id()])?.ok()?;
+            Ok((shown.lines().count() > 2).then_some(shown))
+        },
+    );
+    let killed = node.ctr(&[
+        "task",
+        "kill",
+        "--exec-id",
+        "the-second",
+        "-s",
+        "9",
+        task.id(),
+    ])?;
+    waiting.wait()?;
+    killed.ok()?;
+    let shown = shown?;
+    let named = shown
+        .lines()
+        .filter(|line| line.contains("the-second"))
+        .count();
+    ensure!(named == 1 && shown.lines().count() == 3, "{shown}");
     task.remove()?;
     Ok(())
 }

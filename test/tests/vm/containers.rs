@@ -183,6 +183,7 @@ fn out_of_memory() -> Result<()> {
         })?;
         assert_eq!(events.of("/tasks/oom", &id), 1, "{driver:?}");
         assert_eq!(events.of("/tasks/exit", &id), 1, "{driver:?}");
+        fs::remove_file(options)?;
     }
     Ok(())
 }
