@@ -31,4 +31,8 @@ for pair in "$own=$binaries" "$@"; do
   install -m 0644 crates/node/src/proof/hello.wasm "$root/skiff/hello.wasm"
   roots+=("$architecture=$root")
 done
+for root in "${roots[@]}"; do
+  [[ -d ${root#*=}/skiff/bin/engines/wasmedge ]] && with=with || with=without
+  echo "${root%%=*}: $with WasmEdge"
+done
 "$builder" "$name" "$output" /skiff/bin/skiff-agent "${roots[@]}"

@@ -89,6 +89,26 @@ impl Containerd {
             .collect())
     }
 
+    /// The pods, as namespace/name, that these sandboxes or containers are of.
+    pub(crate) async fn pods(&self, ids: &[&str]) -> Result<Vec<String>, CallError> {
+        let mut pods = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            let filters = some.iter().map(|id| format!("id=={id:?}")).collect();
+            let answer: m::Containers = self
+                .connection
+                .unary("containers.v1.Containers/List", &m::Filters { filters })
+                .await?;
+            pods.extend(answer.containers.iter().filter_map(|container| {
+                let label = |name: &str| container.labels.get(name);
+                let namespace = label("io.kubernetes.pod.namespace")?;
+                Some(format!("{namespace}/{}", label("io.kubernetes.pod.name")?))
+            }));
+        }
+        pods.sort();
+        pods.dedup();
+        Ok(pods)
+    }
+
     /// What these containers use. Those that do not run are left out.
     pub(crate) async fn figures(&self, ids: &[&str]) -> Result<Vec<(String, Figures)>, CallError> {
         let mut found = Vec::new();

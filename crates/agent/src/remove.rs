@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use skiff_node::daemon;
 use skiff_node::doctor;
+use skiff_node::host::Host;
 use skiff_node::installer::{InstallError, Installer, Removal, Report};
 
 use crate::arguments::{Common, Remove};
+use crate::containerd::Containerd;
 use crate::log::{self, Steps};
 use crate::metrics::Metrics;
 use crate::node_object::{State, Wanted};
@@ -45,7 +48,7 @@ async fn work(
                 break;
             }
             Err(error) => {
-                let reason = doctor::sentence(&error);
+                let reason = reason(common, &error).await;
                 if reason != told {
                     log::warning(&reason);
                     if !matches!(error, InstallError::Busy) {
@@ -70,6 +73,27 @@ async fn work(
     loop {
         shared.looked();
         tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Who is in the way, by the names that `kubectl` knows; in the installer's words if containerd does not say.
+async fn reason(common: &Common, error: &InstallError) -> String {
+    let sentence = doctor::sentence(error);
+    let InstallError::InUse(users) = error else {
+        return sentence;
+    };
+    let ids: Vec<&str> = users.iter().filter_map(|user| user.id.as_deref()).collect();
+    let Some(socket) = daemon::socket(&Host::new(&common.root), &common.asked()) else {
+        return sentence;
+    };
+    let asked = async { Containerd::open(&socket).await?.pods(&ids).await };
+    match asked.await {
+        Ok(pods) if pods.len() == users.len() => format!(
+            "waiting for {} of the handlers to end: {}",
+            if pods.len() == 1 { "a pod" } else { "pods" },
+            pods.join(", ")
+        ),
+        _ => sentence,
     }
 }
 
