@@ -32,7 +32,7 @@ packages() {
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || cannot "it is taken from Debian's packages, and there is no apt-get here"
     local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -f $keyring ] || cannot "the package debian-archive-keyring is not installed, by which Debian's packages are verified"
-    mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | sed -nE 's/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | head -n 1)
+    mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null || true; } | sed -nE 's/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | sed -n 1p)
     [ -n "$mirror" ] || cannot "no package mirror is configured for apt (/etc/apt/sources.list.d)"
     say "fetching WasmEdge $version from suite $suite (about 45 MB)"
     rm -rf "$dir"
