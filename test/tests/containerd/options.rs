@@ -7,7 +7,7 @@ use serde_json::json;
 use skiff_test::command::{Ran, wait_for};
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Version};
+use skiff_test::node::{Node, Version, engine};
 
 skiff_test::cases!(
     greed_is_refused_and_told_2_4,
@@ -179,6 +179,8 @@ fn options_of_ctr() -> Result<()> {
     node.import(&image)?;
     let run = |toml: &str, words: &[&str]| with_options(&node, &image, toml, words);
 
+    // Compiling takes its time, too.
+    run("", &["say", "up"])?;
     let begin = Instant::now();
     let ran = run("TimeLimit = \"2s\"", &["spin"])?;
     assert_eq!(ran.code, 142);
@@ -201,8 +203,10 @@ fn options_of_ctr() -> Result<()> {
         assert_eq!(ran.code, 134);
         ensure!(ran.stderr.contains("trapped"), "{}", ran.stderr);
     }
-    for ran in [&full, &names] {
-        ensure!(ran.stderr.contains("wasm backtrace"), "{}", ran.stderr);
+    if engine() == "wasmtime" {
+        for ran in [&full, &names] {
+            ensure!(ran.stderr.contains("wasm backtrace"), "{}", ran.stderr);
+        }
     }
     ensure!(!none.stderr.contains("wasm backtrace"), "{}", none.stderr);
 
@@ -214,6 +218,10 @@ fn options_of_ctr() -> Result<()> {
         "StackSize = \"64Mi\"",
         "[Proposals]\ngc = false\nfunction-references = false\nthreads = false\nwide-arithmetic = true",
     ] {
+        // Without typed function references WasmEdge does not take what Rust makes.
+        if engine() == "wasmedge" && toml.contains("function-references") {
+            continue;
+        }
         let ran = run(toml, &["say", "up"])?;
         assert_eq!(
             (ran.code, ran.stdout.as_str()),

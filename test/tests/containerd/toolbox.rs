@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::{self, Ran};
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Task, Version};
+use skiff_test::node::{Node, Task, Version, engine};
 
 skiff_test::cases!(
     looked_into_and_probed,
@@ -67,7 +67,7 @@ fn looked_into_and_probed() -> Result<()> {
     }
     let ran = exec(&node, &task, &["ps"], b"")?;
     ensure!(
-        ran.code == 0 && ran.stdout.contains(" skiff-host-wasmtime "),
+        ran.code == 0 && ran.stdout.contains(&format!(" skiff-host-{} ", engine())),
         "{ran:?}"
     );
     task.remove()?;
