@@ -132,6 +132,22 @@ test-vm: install-tools build ## Tests in an emulated machine with cgroup v2 and 
 test-twin: install-tools build ## What Kubernetes may ask of a container, asked of Wasm containers through CRI
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh twin
 
+.PHONY: test-cluster
+test-cluster: install-tools build ## Skiff in a real cluster of its own, on containerd 2.4 and 1.7; CASE=word for some of it
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/run.sh $(CASE)
+
+.PHONY: test-scale
+test-scale: install-tools build ## 50 pods from 0 and back, Wasm beside runc, in a cluster on a machine that must be idle
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/run.sh --containerd=2.4 scale
+
+.PHONY: cluster
+cluster: install-tools build ## A cluster of one node with Skiff on it, which stays up, and what to try in it
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## Take that cluster away
+	@test/cluster/down.sh
+
 .PHONY: bench
 bench: bench-tools ## Measure Skiff beside runwasi and runc on this machine, which must be idle; writes docs/bench
 	@SKIFF_BIN_DIR=$(STAGE)/bin $(RELEASE)/skiff-bench

@@ -2,7 +2,7 @@
 # Builds the real components that the tests run against (containerd, runc, crictl, a registry, CNI
 # plugins) from Go modules with pinned versions: one folder of tools/ each, its go.mod and go.sum committed.
 #
-#   test/node/build.sh                    everything but the test suites of others
+#   test/node/build.sh                    everything but the test suites of others and what a cluster is made of
 #   test/node/build.sh containerd-2.4 …   only these folders of tools/
 #   test/node/build.sh --list             their names and versions
 #
@@ -23,6 +23,8 @@ fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni helm helm-3)
 # Suites that others wrote, as test binaries; built only when asked for.
 suites=(critest client-suite)
+# What a cluster is made of; built for test/cluster.
+cluster=(etcd kubernetes coredns)
 
 # What go.mod says in a line "// test-binary <package>": the package whose tests are built.
 test_package_of() { sed -n 's#^// test-binary \(.*\)$#\1#p' "$tools/$1/go.mod"; }
@@ -40,7 +42,7 @@ module_of() {
 
 build() {
   local name=$1 module version component target private log packages suite cgo=0 tags= link="-s -w"
-  [[ -f $tools/$name/go.mod ]] || fail "there is no component \"$name\"; known are: ${all[*]} ${suites[*]}"
+  [[ -f $tools/$name/go.mod ]] || fail "there is no component \"$name\"; known are: ${all[*]} ${suites[*]} ${cluster[*]}"
   read -r module version < <(module_of "$name") || fail "tools/$name/go.mod requires no module that holds its tool"
   component=${name%-[0-9]*}
   case $component in
@@ -61,6 +63,8 @@ build() {
         link+=" -X $module/$place.k8sVersionMajor=1 -X $module/$place.k8sVersionMinor=36"
       done
       ;;
+    # A node reports it, and charts ask for it.
+    kubernetes) link+=" -X k8s.io/component-base/version.gitVersion=$version" ;;
     crictl) link+=" -X $module/pkg/version.Version=$version" ;;
   esac
   target=$cache/$component-${version#v}-$({ cat "$tools/$name/go.mod" "$tools/$name/go.sum"; find "$tools/$name" -name '*.go' -exec cat {} +; echo "$cgo $tags $link"; } | sha256sum | cut -c 1-12)
@@ -104,7 +108,7 @@ build() {
 }
 
 if [[ ${1:-} == --list ]]; then
-  for name in "${all[@]}" "${suites[@]}"; do
+  for name in "${all[@]}" "${suites[@]}" "${cluster[@]}"; do
     read -r _ version < <(module_of "$name")
     printf '%-16s %s\n' "$name" "${version#v}"
   done

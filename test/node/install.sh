@@ -31,6 +31,7 @@ if [[ $mode != build ]]; then
     losetup mount
     lsof lsof
     mkfs.xfs xfsprogs
+    openssl openssl
   )
   # For check-aarch64: some crates compile C even to be type-checked.
   [[ $(uname -m) == aarch64 ]] || needs+=(

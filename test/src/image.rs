@@ -4,9 +4,12 @@ mod archive;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
+
+use crate::command;
 
 pub use archive::{Entry, tar};
 
@@ -58,6 +61,35 @@ pub struct Parts {
     pub blobs: BTreeMap<String, Vec<u8>>,
     /// The descriptor of the manifest or index that is the image.
     pub top: Value,
+}
+
+impl Parts {
+    /// Takes an OCI archive apart.
+    ///
+    /// # Errors
+    /// If it cannot be unpacked by `tar`, or names no image.
+    pub fn read(archive: &Path) -> Result<Self> {
+        let directory = archive.with_extension("d");
+        std::fs::create_dir(&directory)?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(archive).arg("-C").arg(&directory);
+        command::run(&mut tar)?.ok()?;
+        let mut blobs = BTreeMap::new();
+        for entry in std::fs::read_dir(directory.join("blobs/sha256"))? {
+            let entry = entry?;
+            let digest = format!("sha256:{}", entry.file_name().display());
+            blobs.insert(digest, std::fs::read(entry.path())?);
+        }
+        let index: Value = serde_json::from_slice(&std::fs::read(directory.join("index.json"))?)?;
+        let top = index["manifests"]
+            .get(0)
+            .context("the archive names no image")?;
+        std::fs::remove_dir_all(directory)?;
+        Ok(Self {
+            blobs,
+            top: top.clone(),
+        })
+    }
 }
 
 impl Image {
@@ -169,6 +201,13 @@ impl Image {
             manifest.root.push(mark);
             self.manifests.push(manifest);
         }
+        self.index = true;
+        self
+    }
+
+    /// Adds the entries of another image, in an index.
+    pub fn with_entries_of(mut self, other: &Self) -> Self {
+        self.manifests.extend(other.manifests.iter().cloned());
         self.index = true;
         self
     }

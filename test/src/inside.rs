@@ -12,12 +12,35 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_
 /// Set in the environment of the process that is inside already.
 const MARK: &str = "SKIFF_TEST_INSIDE";
 
+/// Whether [`enter`] or [`enter_with_processes`] has returned here.
+pub fn is_inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 /// Starts this program again in network, mount and IPC namespaces of its own, in its place; returns in those.
 ///
 /// # Errors
 /// If there is no `unshare` (util-linux), or it may not make namespaces.
 pub fn enter() -> Result<()> {
-    if std::env::var_os(MARK).is_some() {
+    enter_by(&[], &[])
+}
+
+/// The same with a process namespace too: whatever is started there ends with this program, however that ends. A shell is
+/// its first process, which reaps. Answers the process id that this program had outside.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_with_processes() -> Result<u32> {
+    enter_by(
+        &["--pid", "--fork", "--kill-child"],
+        &["sh", "-c", "\"$@\"; exit $?", "sh"],
+    )?;
+    let mark = std::env::var(MARK).context("the process id outside is not known")?;
+    Ok(mark.parse()?)
+}
+
+fn enter_by(more: &[&str], first: &[&str]) -> Result<()> {
+    if is_inside() {
         // Suites test propagation: mounts must be shared among peers, of which none is outside of here.
         mount_change(
             "/",
@@ -32,9 +55,11 @@ pub fn enter() -> Result<()> {
     }
     let error = Command::new("unshare")
         .args(["--net", "--mount", "--ipc", "--propagation", "private"])
+        .args(more)
+        .args(first)
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .env(MARK, "1")
+        .env(MARK, std::process::id().to_string())
         .exec();
     Err(error).context("could not start unshare, which is of util-linux")
 }

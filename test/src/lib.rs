@@ -7,6 +7,7 @@
 //! `test/run.sh` builds what is needed and starts the tests in `test/tests/`.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod command;
 pub mod guest;
 pub mod image;

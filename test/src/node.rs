@@ -21,6 +21,7 @@ use crate::residue::{Probe, Snapshot};
 use crate::{runner, tools};
 
 pub use config::PAUSE_IMAGE;
+pub(crate) use cri::pause_image;
 pub use cri::{Cri, CriContainer, Pod};
 pub use run::{Run, Task};
 

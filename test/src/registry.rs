@@ -16,6 +16,7 @@ use crate::tools;
 pub struct Registry {
     process: Child,
     port: u16,
+    private: Option<u16>,
 }
 
 impl Registry {
@@ -35,6 +36,14 @@ impl Registry {
     pub fn start_under_names(names: &[&str], authority: &Path) -> Result<Self> {
         let file = authority.display().to_string();
         Self::spawn("names", &["-names", &names.join(","), "-authority", &file])
+    }
+
+    /// Starts one that answers a second port only to who gives this name and this password.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_with_private((name, password): (&str, &str)) -> Result<Self> {
+        Self::spawn("private", &["-user", name, "-password", password])
     }
 
     fn spawn(program: &str, arguments: &[&str]) -> Result<Self> {
@@ -63,14 +72,26 @@ impl Registry {
             .and_then(|port| port.parse().ok());
         let port =
             port.with_context(|| format!("the registry did not say its port, but: {line}"))?;
+        let private = line
+            .split_once("private on port ")
+            .and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
         // It goes on writing a line for each request.
         std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
-        Ok(Self { process, port })
+        Ok(Self {
+            process,
+            port,
+            private,
+        })
     }
 
     /// The port of loopback that it answers at by HTTP.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port that asks for a name and a password, and has the same images.
+    pub fn private_port(&self) -> Option<u16> {
+        self.private
     }
 
     /// The process, which is not residue.

@@ -327,7 +327,7 @@ pub(crate) fn remove_cgroups(path: &Path) {
 }
 
 /// Every directory at and below a path.
-pub(crate) fn walk(path: &Path, visit: &mut impl FnMut(&Path)) {
+pub fn walk(path: &Path, visit: &mut impl FnMut(&Path)) {
     if path.is_dir() {
         visit(path);
     }

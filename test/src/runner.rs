@@ -83,6 +83,33 @@ pub fn keep_log(name: &str, text: String) {
 /// Runs the tests that the command line asks for: `[--list] [--repeat N] [WORD…]`. A test runs if its name
 /// holds one of the words, or if there is none and its module is not among `on_request`.
 pub fn main(cases: &[&[Case]], on_request: &[&str]) -> ExitCode {
+    let Some((chosen, repeat)) = choose(cases, on_request) else {
+        return ExitCode::SUCCESS;
+    };
+    if let Some(swept) = crate::sweep::dead_runs() {
+        println!("{swept}");
+    }
+    // Shims are started by a helper that ends at once. Being their next parent, this process sees all that is left.
+    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        println!("could not become the parent of orphans: {error}");
+        return ExitCode::FAILURE;
+    }
+    run_all(&chosen, repeat)
+}
+
+/// The same in a process namespace of the suite's own, from where other runs cannot be seen, nor swept. `last` looks at what
+/// all of them have left: it is run at the end, whatever is asked for.
+pub fn main_inside(cases: &[&[Case]], on_request: &[&str], last: Case) -> ExitCode {
+    let Some((mut chosen, repeat)) = choose(cases, on_request) else {
+        return ExitCode::SUCCESS;
+    };
+    chosen = std::iter::repeat_n(chosen, repeat).flatten().collect();
+    chosen.push(last);
+    run_all(&chosen, 1)
+}
+
+/// Which tests the command line asks for, and how often; nothing if it asks for their names.
+fn choose(cases: &[&[Case]], on_request: &[&str]) -> Option<(Vec<Case>, usize)> {
     let mut words = Vec::new();
     let (mut list, mut repeat) = (false, 1);
     let mut arguments = std::env::args().skip(1);
@@ -114,22 +141,14 @@ pub fn main(cases: &[&[Case]], on_request: &[&str]) -> ExitCode {
         for case in &chosen {
             println!("{}", short(case.name));
         }
-        return ExitCode::SUCCESS;
+        return None;
     }
-    if let Some(swept) = crate::sweep::dead_runs() {
-        println!("{swept}");
-    }
-    // Shims are started by a helper that ends at once. Being their next parent, this process sees all that is left.
-    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        println!("could not become the parent of orphans: {error}");
-        return ExitCode::FAILURE;
-    }
-    // The place and the message: a backtrace leads through this file only.
-    std::panic::set_hook(Box::new(|panic| fault(panic.to_string())));
-    run_all(&chosen, repeat)
+    Some((chosen, repeat))
 }
 
 fn run_all(cases: &[Case], repeat: usize) -> ExitCode {
+    // The place and the message: a backtrace leads through this file only.
+    std::panic::set_hook(Box::new(|panic| fault(panic.to_string())));
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), Vec::new());
     let width = cases
         .iter()

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "show | exit N | trap | spin | sleep SECONDS | say TEXT | warn TEXT | open PATH | list PATH \
-                    | read PATH | write PATH TEXT | echo | fill PATH MIB | lines N | grow MIB | lookup NAME | random | clock";
+                    | read PATH | write PATH TEXT | watch PATH | echo | fill PATH MIB | lines N | grow MIB | lookup NAME | fetch ADDRESS PATH \
+                    | serve PORT | random | clock";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -37,6 +38,12 @@ fn main() -> ExitCode {
                     Err(error) => println!("write failed: {}", error.kind()),
                 }
             }
+            "watch" => watch(&next()),
+            "serve" => println!("serve failed: {:?}", serve(&next()).err()),
+            "fetch" => match fetch(&next(), &next()) {
+                Ok(answer) => println!("{answer}"),
+                Err(error) => println!("fetch failed: {error}"),
+            },
             "fill" => fill(&next(), next().parse().unwrap_or(0)),
             "echo" => {
                 io::copy(&mut io::stdin(), &mut io::stdout()).ok();
@@ -128,6 +135,57 @@ fn lines(count: usize) {
             return;
         }
     }
+}
+
+/// Prints a file, and again whenever it holds something else.
+fn watch(path: &str) -> ! {
+    let mut last = None;
+    loop {
+        let now = fs::read_to_string(path).unwrap_or_else(|error| format!("read failed: {}", error.kind()));
+        if last.as_ref() != Some(&now) {
+            println!("{path}: {}", now.trim_end());
+            last = Some(now);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Answers HTTP, one request after the other, for ever: with the path that was asked for and this machine's name, or with an
+/// error while there is a file `/sick`.
+fn serve(port: &str) -> io::Result<()> {
+    let listener = std::net::TcpListener::bind(format!("0.0.0.0:{port}"))?;
+    println!("serving on port {port}");
+    loop {
+        let (mut stream, _) = listener.accept()?;
+        // Whoever goes away early is no reason to end.
+        answer(&mut stream).ok();
+    }
+}
+
+fn answer(stream: &mut std::net::TcpStream) -> io::Result<()> {
+    let (mut request, mut bytes) = (Vec::new(), [0; 512]);
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut bytes)? {
+            // A probe that only connects.
+            0 => return Ok(()),
+            count => request.extend_from_slice(&bytes[..count]),
+        }
+    }
+    let request = String::from_utf8_lossy(&request);
+    let path = request.split(' ').nth(1).unwrap_or("/");
+    let status = if fs::metadata("/sick").is_ok() { "500 Internal Server Error" } else { "200 OK" };
+    let host = std::env::var("HOSTNAME").unwrap_or_default();
+    let body = format!("{host} was asked for {path}\n");
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+/// Asks for a page over plain TCP.
+fn fetch(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Writes a file of so many MiB.

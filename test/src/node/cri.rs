@@ -331,7 +331,7 @@ fn lay_over(below: &mut Value, over: &Value) {
 }
 
 /// An image for the sandbox: under runc its program must wait, so it is busybox.
-fn pause_image() -> Result<Image> {
+pub(crate) fn pause_image() -> Result<Image> {
     Ok(Image::busybox("pause")?.entrypoint(&["/bin/busybox", "sleep", "1000000"]))
 }
 

@@ -1,11 +1,10 @@
 //! What `skiff build` writes, on every containerd: imported without any option, and pulled through CRI.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
 use skiff_test::image::{Image, Parts};
 use skiff_test::node::{Node, Version};
 use skiff_test::{command, guest, tools};
@@ -173,26 +172,8 @@ fn build(node: &Node, layout: &str, furniture: Furniture) -> Result<PathBuf> {
 }
 
 /// Takes an archive apart, as a registry wants it.
-fn parts(archive: &PathBuf) -> Result<Parts> {
-    let directory = archive.with_extension("d");
-    std::fs::create_dir(&directory)?;
-    let mut tar = Command::new("tar");
-    tar.arg("-xf").arg(archive).arg("-C").arg(&directory);
-    command::run(&mut tar)?.ok()?;
-    let mut blobs = BTreeMap::new();
-    for entry in std::fs::read_dir(directory.join("blobs/sha256"))? {
-        let entry = entry?;
-        let digest = format!("sha256:{}", entry.file_name().display());
-        blobs.insert(digest, std::fs::read(entry.path())?);
-    }
-    let index: Value = serde_json::from_slice(&std::fs::read(directory.join("index.json"))?)?;
-    let top = index["manifests"]
-        .get(0)
-        .context("the archive names no image")?;
-    std::fs::remove_dir_all(directory)?;
+fn parts(archive: &Path) -> Result<Parts> {
+    let parts = Parts::read(archive)?;
     std::fs::remove_file(archive)?;
-    Ok(Parts {
-        blobs,
-        top: top.clone(),
-    })
+    Ok(parts)
 }

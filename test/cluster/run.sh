@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs Skiff in a real cluster of its own: control plane, kubelet and containerd in namespaces that end with the run.
+# `make build` must have staged Skiff's binaries (or SKIFF_BIN_DIR names where they are); the rest is built here.
+#
+#   test/cluster/run.sh [WORD…]                    on containerd 2.4, then on 1.7: all scenarios, or those whose names hold a word
+#   test/cluster/run.sh --containerd=2.4 [WORD…]   on one of them
+#   test/cluster/run.sh --containerd=2.4 scale     50 pods beside runc (not among all)
+#   test/cluster/run.sh list                       the names of all scenarios
+#
+# The last line is exactly "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source test/cluster/prepare.sh
+
+versions=(2.4 1.7)
+words=()
+for word in "$@"; do
+  case $word in
+    --containerd=*) versions=("${word#--containerd=}") ;;
+    *) words+=("$word") ;;
+  esac
+done
+if [[ ${words[0]:-} == list ]]; then exec "$suite" --list; fi
+
+passed=0 failed=0 skipped=0
+lines=()
+for version in "${versions[@]}"; do
+  printf '\n--- containerd %s\n' "$version"
+  begin=$SECONDS
+  log=$(mktemp)
+  "$suite" "--containerd=$version" ${words[@]+"${words[@]}"} > >(tee "$log") 2>&1 &
+  process=$!
+  # What it was told to stop by, it is stopped by: the namespaces end with it.
+  trap 'kill -KILL "$process" 2>/dev/null; wait "$process" 2>/dev/null; sweep "$process"; rm -f "$log"; exit 130' INT TERM
+  wait "$process"
+  status=$?
+  trap - INT TERM
+  sweep "$process"
+  # tee may write its last line after the suite has ended.
+  for _ in $(seq 50); do grep -qE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" && break; sleep 0.1; done
+  if read -r p _ f _ s _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1); then :; else p=0 f=1 s=0; fi
+  ((status == 0 || f > 0)) || f=1
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  lines+=("containerd $version: $p scenarios passed, $f failed, $s skipped, in $((SECONDS - begin)) s")
+  rm -f "$log"
+done
+printf '\n'
+printf '%s\n' "${lines[@]}"
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+((failed == 0))

@@ -1,0 +1,141 @@
+//! What is left of pods when all of them are gone: everything that a process namespace, cgroups and mounts can show.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Cluster;
+use crate::command::wait_for;
+use crate::residue::{cgroup_trees, walk};
+
+/// Namespaces that a cluster begins with.
+const SYSTEM: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+/// How long pods may take to go, and what they leave after them.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Removes all pods and waits until nothing of them is left.
+pub(super) fn empty(cluster: &Cluster) -> Result<()> {
+    let words = ["get", "namespaces", "--output", "name"];
+    let all = cluster.kubectl(&words)?.ok()?;
+    let names: Vec<&str> = all
+        .lines()
+        .filter_map(|line| line.strip_prefix("namespace/"))
+        .filter(|name| !SYSTEM.contains(name))
+        .collect();
+    if !names.is_empty() {
+        let mut words = vec!["delete", "namespace", "--wait=false"];
+        words.extend(&names);
+        cluster.kubectl(&words)?;
+    }
+    cluster.kubectl(&["delete", "pods", "--all", "--wait=false"])?;
+    let mut left = Vec::new();
+    let gone = wait_for("something of the pods is left", PATIENCE, || {
+        left = look(cluster)?;
+        Ok(left.is_empty().then_some(()))
+    });
+    ensure!(
+        gone.is_ok(),
+        "left behind by pods that are gone:\n{}",
+        left.join("\n")
+    );
+    Ok(())
+}
+
+fn look(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    let words = ["get", "pods", "--all-namespaces", "--output", "name"];
+    let pods = cluster.kubectl(&words)?.ok()?;
+    left.extend(pods.lines().map(|pod| format!("pod {pod}")));
+    for (id, program) in programs() {
+        // Those that containers are made of; the control plane, the harness and what it runs are others.
+        let name = program.rsplit('/').next().unwrap_or_default();
+        if name.starts_with("containerd-shim") || name.starts_with("skiff-") || name == "busybox" {
+            left.push(format!("process {id} {program}"));
+        }
+    }
+    for tree in cgroup_trees() {
+        walk(&tree.join(cluster.cgroup()), &mut |path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("pod") {
+                left.push(format!("cgroup {}", path.display()));
+            }
+        });
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let of_pods = [
+        "/run/containerd/",
+        "/run/netns/",
+        "/var/lib/kubelet/pods",
+        "/run/skiff/",
+    ];
+    for place in places {
+        // One mount is kept for all pods of a node with many mounts.
+        if of_pods.iter().any(|start| place.starts_with(start)) && !place.contains("skiff/mounts") {
+            left.push(format!("mount on {place}"));
+        }
+    }
+    for folder in [
+        "/run/containerd/io.containerd.runtime.v2.task/k8s.io",
+        "/run/containerd/s",
+        "/var/lib/kubelet/pods",
+        "/run/containerd/runc/k8s.io",
+    ] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            left.push(entry.path().display().to_string());
+        }
+    }
+    // Addresses that are still given away, one file each.
+    let addresses = fs::read_dir("/var/lib/cni/networks/pods");
+    for entry in addresses.into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("10.") {
+            left.push(format!("address {name}"));
+        }
+    }
+    Ok(left)
+}
+
+/// Every process of this process namespace, with its executable.
+fn programs() -> Vec<(u32, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let program = fs::read_link(entry.path().join("exe")).ok()?;
+            Some((id, program.display().to_string()))
+        })
+        .collect()
+}
+
+/// Kills what is in the cgroups of pods: of a cluster that is given up.
+pub(super) fn kill_all(name: &str) {
+    for _ in 0..100 {
+        let mut found = false;
+        for tree in cgroup_trees() {
+            walk(&tree.join(name), &mut |path| {
+                found |= kill_in(path);
+            });
+        }
+        if !found {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kill_in(cgroup: &Path) -> bool {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut found = false;
+    for id in text.lines().filter_map(|line| line.parse().ok()) {
+        if let Some(id) = Pid::from_raw(id) {
+            found = true;
+            // It may be gone by now.
+            kill_process(id, Signal::KILL).ok();
+        }
+    }
+    found
+}

@@ -1,0 +1,162 @@
+//! Skiff in a real cluster: what Kubernetes' users do, done by `kubectl` on one node that `skiff-node install` was run on.
+//! `make test-cluster`, or `test/cluster/run.sh [--containerd=1.7] [WORD…]`; `make cluster` keeps one up by `--keep`.
+#![expect(
+    clippy::print_stdout,
+    reason = "a test runner speaks on standard output"
+)]
+
+#[path = "cluster/config.rs"]
+mod config;
+#[path = "cluster/images.rs"]
+mod images;
+#[path = "cluster/keep.rs"]
+mod keep;
+#[path = "cluster/limits.rs"]
+mod limits;
+#[path = "cluster/node.rs"]
+mod node;
+#[path = "cluster/pods.rs"]
+mod pods;
+#[path = "cluster/probes.rs"]
+mod probes;
+#[path = "cluster/scale.rs"]
+mod scale;
+#[path = "cluster/security.rs"]
+mod security;
+#[path = "cluster/services.rs"]
+mod services;
+#[path = "cluster/talk.rs"]
+mod talk;
+#[path = "cluster/workloads.rs"]
+mod workloads;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, bail};
+use skiff_test::cluster::Cluster;
+use skiff_test::inside;
+use skiff_test::node::Version;
+use skiff_test::runner::{self, Case};
+
+thread_local! {
+    static CLUSTER: RefCell<Option<Rc<Cluster>>> = const { RefCell::new(None) };
+}
+
+/// The cluster of all tests.
+pub(crate) fn cluster() -> Result<Rc<Cluster>> {
+    CLUSTER.with_borrow(|cluster| cluster.clone().context("there is no cluster any more"))
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            println!("cluster: {error:#}");
+            println!("0 passed, 1 failed, 0 skipped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut version = Version::V2_4;
+    let (mut kept, mut list) = (None, false);
+    for argument in std::env::args().skip(1) {
+        match argument.split_once('=') {
+            Some(("--containerd", "2.4")) => version = Version::V2_4,
+            Some(("--containerd", "1.7")) => version = Version::V1_7,
+            Some(("--containerd", other)) => bail!("--containerd={other}: 2.4 and 1.7 are known"),
+            Some(("--keep", folder)) => kept = Some(PathBuf::from(folder)),
+            _ => list |= argument == "--list",
+        }
+    }
+    if list {
+        return Ok(tests());
+    }
+    let outside = inside::enter_with_processes()?;
+    let name = format!("skiff-cluster-{outside}");
+    let directory = kept
+        .clone()
+        .unwrap_or_else(|| Path::new("/tmp").join(&name));
+    let started = Cluster::start(version, &directory, &name).and_then(|cluster| {
+        println!(
+            "a node with {} is Ready after {:.1} s",
+            version.folder(),
+            cluster.age().as_secs_f64()
+        );
+        cluster.install()?;
+        println!("Skiff is on it after {:.1} s", cluster.age().as_secs_f64());
+        Ok(cluster)
+    })?;
+    let cluster = Rc::new(started);
+    CLUSTER.set(Some(Rc::clone(&cluster)));
+    let code = if kept.is_some() {
+        keep::until_told(&cluster, outside)?;
+        drop(cluster);
+        CLUSTER.take();
+        ExitCode::SUCCESS
+    } else {
+        drop(cluster);
+        tests()
+    };
+    // The kubelet's and containerd's mounts end with the namespace; the folder is removed by whoever made this process.
+    Ok(code)
+}
+
+fn tests() -> ExitCode {
+    let all = [
+        pods::CASES,
+        talk::CASES,
+        probes::CASES,
+        limits::CASES,
+        workloads::CASES,
+        services::CASES,
+        config::CASES,
+        security::CASES,
+        images::CASES,
+        node::CASES,
+        scale::CASES,
+    ];
+    let last = Case {
+        name: "cluster::nothing_is_left",
+        function: nothing_is_left,
+    };
+    runner::main_inside(&all, &["scale"], last)
+}
+
+/// All pods go, Skiff is taken off, and the node is what it was.
+fn nothing_is_left() -> Result<()> {
+    let cluster = CLUSTER.take().context("there is no cluster")?;
+    cluster.finish()
+}
+
+/// A pod of one Wasm container that runs once: the guest does `words`.
+pub(crate) fn pod(name: &str, words: &[&str]) -> Result<serde_json::Value> {
+    Ok(pod_of(name, &cluster()?.images().guest, words))
+}
+
+/// The same of another image.
+pub(crate) fn pod_of(name: &str, image: &str, words: &[&str]) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "labels": { "app": name } },
+        "spec": {
+            "runtimeClassName": "wasmtime", "restartPolicy": "Never", "terminationGracePeriodSeconds": 2,
+            "containers": [{ "name": "main", "image": image, "args": words }],
+        },
+    })
+}
+
+/// That a text holds some words.
+pub(crate) fn holds(text: &str, words: &str) -> Result<()> {
+    anyhow::ensure!(text.contains(words), "\"{words}\" is not in: {text}");
+    Ok(())
+}
+
+/// Prints what a measurement found.
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}
