@@ -268,6 +268,25 @@ pub async fn create(pod: &Arc<Pod>, request: CreateTaskRequest) -> Result<u32, T
     Ok(pid)
 }
 
+/// Tells a containerd that is started anew which shim this container has. It looks for it by the handler's runtime type alone
+/// where the bundle does not say, gives the container up if its `PATH` has none (a handler with `runtime_path`),
+/// and writes the file itself only for the container that the shim was started for.
+fn name_shim(shim_bundle: &Path, bundle: &Path) {
+    const FILE: &str = "shim-binary-path";
+    if shim_bundle == bundle {
+        return;
+    }
+    match fs::copy(shim_bundle.join(FILE), bundle.join(FILE)) {
+        Ok(_) => {}
+        // Whoever started the shim is no containerd, or one that does not ask.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => log::warn!(
+            "could not write {}/{FILE}: {error}; if containerd is restarted it may take the container for ended",
+            bundle.display()
+        ),
+    }
+}
+
 /// `streams` are the container's while it is made; they stay there if it cannot be.
 async fn make(
     pod: &Pod,
@@ -278,6 +297,7 @@ async fn make(
     check_id(&request.id)?;
     let options = Options::from_any(request.options.as_ref()).map_err(CreateError::Options)?;
     let bundle = PathBuf::from(&request.bundle);
+    name_shim(&pod.bundle, &bundle);
     let spec = read_spec(&bundle.join("config.json"))?;
     let role = role(&spec);
     let facts = pod.facts()?;
