@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR
 export SKIFF_REVISION ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 RELEASE := $(CARGO_TARGET_DIR)/$(TARGET)/release
 STAGE := $(CARGO_TARGET_DIR)/stage
-BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-agent skiff-host-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
+BINARIES := containerd-shim-skiff-v1 skiff skiff-node skiff-agent skiff-host-wasmtime skiff-serve-wasmtime skiff-compile-wasmtime skiff-init skiff-pause
 TOOLBOX := skiff-toolbox.wasm
 
 .PHONY: help
@@ -29,9 +29,10 @@ test: ## Install what is missing and run every suite that fits this machine
 .PHONY: build
 build: ## Build all binaries (release) into target/stage/bin
 	@test/node/install.sh build
-	@# Three calls on purpose: in one, cargo would unite wasmtime's features and put the compiler into the host.
+	@# Calls of their own on purpose: in one, cargo would unite wasmtime's features and put the compiler into the hosts.
 	cargo build --release --locked --target $(TARGET) -p skiff-shim -p skiff-cli -p skiff-node -p skiff-agent -p skiff-init -p skiff-pause
 	cargo build --release --locked --target $(TARGET) -p skiff-host-wasmtime
+	cargo build --release --locked --target $(TARGET) -p skiff-serve-wasmtime
 	cargo build --release --locked --target $(TARGET) -p skiff-compile-wasmtime
 	@# A workspace of its own: a guest.
 	cd crates/toolbox && cargo build --release --locked --target wasm32-wasip2

@@ -25,8 +25,10 @@ homes=$(git grep -E '/home/[a-z]' -- . ':!test/repository.sh' | grep -v '/home/k
 if cargo tree --locked -p skiff-shim -e normal --prefix none | grep -qE '^(wasmtime|cranelift|wasmparser)'; then
     fail "the shim links an engine"
 fi
-if cargo tree --locked -p skiff-host-wasmtime -e normal --prefix none | grep -qE '^(cranelift-codegen|wasmtime-internal-cranelift|winch)'; then
-    fail "the engine host links a compiler"
-fi
+for host in skiff-host-wasmtime skiff-serve-wasmtime; do
+    if cargo tree --locked -p $host -e normal --prefix none | grep -qE '^(cranelift-codegen|wasmtime-internal-cranelift|winch)'; then
+        fail "$host links a compiler"
+    fi
+done
 ((failures == 0)) && echo "repository: rules kept"
 exit $((failures > 0))

@@ -6,6 +6,7 @@ light=(-p skiff-sandbox -p skiff-engine -p skiff-host -p skiff-cache -p skiff-im
 status=0
 cargo test --locked "${light[@]}" --all-features --no-fail-fast || status=1
 cargo test --locked -p skiff-host-wasmtime --no-fail-fast || status=1
+cargo test --locked -p skiff-serve-wasmtime -p skiff-wasi-wasmtime --no-fail-fast || status=1
 cargo test --locked -p skiff-compile-wasmtime -p skiff-engine-wasmtime --no-fail-fast || status=1
 (cd crates/toolbox && cargo test --locked --no-fail-fast) || status=1
 exit $status

@@ -33,11 +33,20 @@ pub fn only_wasmtime(does: &str) -> Result<()> {
     Ok(())
 }
 
+/// A component that handles HTTP requests: `examples/http`.
+///
+/// # Errors
+/// If it was not built.
+pub fn service() -> Result<Vec<u8>> {
+    read("examples/http/target/wasm32-wasip2/release/http.wasm")
+}
+
 fn built(target: &str) -> Result<Vec<u8>> {
-    let path = tools::checkout()
-        .join("test/guest/target")
-        .join(target)
-        .join("release/guest.wasm");
+    read(&format!("test/guest/target/{target}/release/guest.wasm"))
+}
+
+fn read(path: &str) -> Result<Vec<u8>> {
+    let path = tools::checkout().join(path);
     std::fs::read(&path)
         .with_context(|| format!("could not read {}; `test/run.sh` builds it", path.display()))
 }

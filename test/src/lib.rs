@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod command;
 pub mod guest;
+pub mod http;
 pub mod image;
 pub mod inside;
 pub mod node;

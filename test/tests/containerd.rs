@@ -32,6 +32,10 @@ mod engines;
 mod exec;
 #[path = "containerd/figures.rs"]
 mod figures;
+#[path = "containerd/http.rs"]
+mod http;
+#[path = "containerd/http_end.rs"]
+mod http_end;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         options::CASES,
         engines::CASES,
         engine_table::CASES,
+        http::CASES,
+        http_end::CASES,
         termination::CASES,
         endings::CASES,
         stats::CASES,

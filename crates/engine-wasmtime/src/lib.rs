@@ -10,6 +10,7 @@
 use std::num::NonZeroUsize;
 
 use skiff_engine::options::{CodeOptions, Proposal, Proposals};
+use skiff_engine::order::CodeKind;
 use wasmtime::{
     Collector, Config, Inlining, InstanceAllocationStrategy, ModuleVersionStrategy,
     ProfilingStrategy, Result, WasmBacktraceDetails,
@@ -26,16 +27,35 @@ pub const VERSION: &str = "48.0.8+skiff-1";
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// The configuration for a host or a worker.
+/// Whether a component with these exports is served: whoever exports a handler of requests is, whatever else it exports.
+pub fn is_service<'a>(exports: impl IntoIterator<Item = &'a str>) -> bool {
+    exports.into_iter().any(is_handler)
+}
+
+/// Whether the interface is one that handles HTTP requests, of a version that is a release.
+pub fn is_handler(name: &str) -> bool {
+    matches!(
+        name.split_once('@'),
+        Some(("wasi:http/incoming-handler", version)) if version.starts_with("0.2.") && !version.contains('-')
+    ) || matches!(
+        name.split_once('@'),
+        Some(("wasi:http/handler", version)) if version.starts_with("0.3.") && !version.contains('-')
+    )
+}
+
+/// The configuration for a host or a worker, for code of this kind.
 ///
 /// # Errors
 /// None are expected: the values are constants that wasmtime accepts. A set of proposals that is not complete in itself
 /// ([`Proposals::lacking`]) is found out when modules are validated.
-pub fn config(options: &CodeOptions) -> Result<Config> {
+pub fn config(options: &CodeOptions, kind: CodeKind) -> Result<Config> {
     let mut config = Config::new();
     config.module_version(ModuleVersionStrategy::Custom(VERSION.to_owned()))?;
     memory(&mut config);
     diagnostics(&mut config, options.lines);
+    // A guest that is the whole of its process is ended by a signal to it, and needs no checks of its own. One request among
+    // others is interrupted at its next loop or call.
+    config.epoch_interruption(kind == CodeKind::Service);
     proposals(&mut config, options.proposals);
     component_model(&mut config, options.wasi_p3);
     Ok(config)
@@ -80,8 +100,6 @@ fn diagnostics(config: &mut Config, lines: bool) {
         // its tables costs time at every start.
         .native_unwind_info(false)
         .profiler(ProfilingStrategy::None)
-        // A guest is ended by a signal to its process, so it needs no checks of its own.
-        .epoch_interruption(false)
         .consume_fuel(false)
         .relaxed_simd_deterministic(false);
 }
@@ -138,7 +156,9 @@ mod tests {
     #[test]
     fn every_variant_is_valid() {
         let default = CodeOptions::default();
-        let valid = |options| wasmtime::Engine::new(&config(&options).unwrap()).map(|_| ());
+        let valid = |options| {
+            wasmtime::Engine::new(&config(&options, CodeKind::Component).unwrap()).map(|_| ())
+        };
         for wasi_p3 in [false, true] {
             for lines in [false, true] {
                 let options = CodeOptions {

@@ -14,3 +14,4 @@ pub mod module;
 pub mod notes;
 pub mod options;
 pub mod order;
+pub mod service;

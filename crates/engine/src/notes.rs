@@ -4,8 +4,9 @@
 //! |--|--|--|
 //! | 0 | the [`crate::exit::EarlyRecord`] | the host, as it exits |
 //! | 16 | the cap on the guest's memory in bytes, little endian; 0: none | the shim, also while the guest runs |
-//! | 24 | the length of the text that follows, 2 bytes, little endian | the host, before it exits |
-//! | 26 | why the guest ended badly | the host, before it exits |
+//! | 24 | the limit of processor time in thousandths of a processor, 4 bytes, little endian; 0: none | the shim, also while the guest runs |
+//! | 28 | the length of the text that follows, 2 bytes, little endian | the host, before it exits |
+//! | 30 | why the guest ended badly | the host, before it exits |
 //!
 //! A file and not a message: the host reads it in the middle of a guest's `memory.grow`, with one system call that it
 //! has anyway, and what it wrote is there after both are gone.
@@ -15,11 +16,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 const MEMORY_CAP: u64 = 16;
+const PROCESSORS: u64 = 24;
 /// Where the text stands.
-pub const WORDS: i64 = 24;
+pub const WORDS: i64 = 28;
 
 /// Bytes of a new file, all zero: everything but the text.
-pub const RESERVED: usize = 26;
+pub const RESERVED: usize = 30;
 
 /// Longest text, in bytes: what Kubernetes takes for a termination message.
 pub const LONGEST_WORDS: usize = 4096;
@@ -40,6 +42,22 @@ pub fn memory_cap(file: &File) -> Option<u64> {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, MEMORY_CAP).ok()?;
     Some(u64::from_le_bytes(bytes)).filter(|cap| *cap > 0)
+}
+
+/// Sets the limit of processor time, in thousandths of a processor.
+///
+/// # Errors
+/// What the file system answers.
+pub fn set_processors(file: &File, thousandths: Option<u32>) -> io::Result<()> {
+    let value = thousandths.map_or(0, |limit| limit.max(1));
+    file.write_all_at(&value.to_le_bytes(), PROCESSORS)
+}
+
+/// The limit of processor time, in thousandths of a processor. None can be read: none is set.
+pub fn processors(file: &File) -> Option<u32> {
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, PROCESSORS).ok()?;
+    Some(u32::from_le_bytes(bytes)).filter(|limit| *limit > 0)
 }
 
 /// Leaves a text, cut where it is too long.
@@ -96,12 +114,14 @@ mod tests {
         let file = file();
         set_memory_cap(&file, Some(7 << 40)).unwrap();
         leave_words(&file, "it trapped").unwrap();
+        set_processors(&file, Some(1500)).unwrap();
         let record = EarlyRecord {
             code: 134,
             unix_nanos: u64::MAX,
         };
         file.write_all_at(&record.encode(), 0).unwrap();
         assert_eq!(memory_cap(&file), Some(7 << 40));
+        assert_eq!(processors(&file), Some(1500));
         assert_eq!(last_words(&file).as_deref(), Some("it trapped"));
         set_memory_cap(&file, None).unwrap();
         assert_eq!(memory_cap(&file), None);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use skiff_sandbox::plan::{Plan, Slot};
 
 use crate::options::{CodeOptions, GuestOptions, OptLevel};
+use crate::service::ServiceOptions;
 
 /// The order of an engine host: become the container, then run the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,17 @@ pub struct HostOrder {
     pub plan: Plan,
     /// What to run then.
     pub guest: Guest,
+}
+
+/// The order of a serving host: become the container, then answer HTTP requests with the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceOrder {
+    /// What to do to oneself first.
+    pub plan: Plan,
+    /// What answers.
+    pub guest: Guest,
+    /// How it is served.
+    pub service: ServiceOptions,
 }
 
 /// One Wasm guest.
@@ -48,6 +60,8 @@ pub enum CodeKind {
     Module,
     /// A component (wasi:cli).
     Component,
+    /// A component that handles HTTP requests (wasi:http), compiled so that a request can be interrupted.
+    Service,
 }
 
 /// The order of a compile worker. Its plan takes everything from it but the two descriptors.

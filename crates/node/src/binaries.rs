@@ -24,7 +24,12 @@ const ALWAYS: [&str; 3] = ["containerd-shim-skiff-v1", "skiff-init", "skiff-paus
 /// Engines that bring libraries of their own lie in folders below this one, by name and version.
 const BUNDLES: &str = "engines";
 /// Installed when they are there.
-const OPTIONAL: [&str; 3] = ["skiff", "skiff-node", "skiff-toolbox.wasm"];
+const OPTIONAL: [&str; 4] = [
+    "skiff",
+    "skiff-node",
+    "skiff-serve-wasmtime",
+    "skiff-toolbox.wasm",
+];
 
 /// Executables to install.
 #[derive(Clone, Debug)]

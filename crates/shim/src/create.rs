@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_engine::compile::CompileError;
-use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder, environment};
+use skiff_engine::order::{Command, Guest, HostOrder, ProgramOrder, ServiceOrder, environment};
 use skiff_image::choose::Module;
 use skiff_sandbox::cgroup::CgroupError;
 use skiff_sandbox::control::ControlError;
@@ -341,9 +341,10 @@ async fn make(
         }
         _ => Content::Pause,
     };
-    let (name, program) = match role {
-        Role::Guest => launching::open_host(pod, &engine)?,
-        Role::Pause | Role::Program => launching::open_init(pod)?,
+    let (name, program) = match &content {
+        Content::Guest(found) if found.is_service() => launching::open_server(pod, &engine)?,
+        Content::Guest(_) => launching::open_host(pod, &engine)?,
+        Content::Pause => launching::open_init(pod)?,
     };
 
     let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
@@ -370,29 +371,37 @@ async fn make(
     let order = match &content {
         Content::Guest(code) => {
             let process = spec.process().as_ref();
-            let order = HostOrder {
-                plan: blueprint.plan,
-                guest: Guest {
-                    kind: code.code.kind,
-                    code: append(&mut slots, code.code.file.as_fd())?,
-                    name: code.name.clone(),
-                    function: code.function.clone(),
-                    args: process
-                        .and_then(|process| process.args().clone())
-                        .unwrap_or_default(),
-                    env: process
-                        .and_then(|process| process.env().as_deref())
-                        .map(environment)
-                        .unwrap_or_default(),
-                    working_directory: process.map_or_else(
-                        || "/".to_owned(),
-                        |process| process.cwd().display().to_string(),
-                    ),
-                    exit_record: append(&mut slots, keeper.notes().as_fd())?,
-                    options: options.guest(),
-                },
+            let guest = Guest {
+                kind: code.code.kind,
+                code: append(&mut slots, code.code.file.as_fd())?,
+                name: code.name.clone(),
+                function: code.function.clone(),
+                args: process
+                    .and_then(|process| process.args().clone())
+                    .unwrap_or_default(),
+                env: process
+                    .and_then(|process| process.env().as_deref())
+                    .map(environment)
+                    .unwrap_or_default(),
+                working_directory: process.map_or_else(
+                    || "/".to_owned(),
+                    |process| process.cwd().display().to_string(),
+                ),
+                exit_record: append(&mut slots, keeper.notes().as_fd())?,
+                options: options.guest(),
             };
-            postcard::to_stdvec(&order)
+            let plan = blueprint.plan;
+            if code.is_service() {
+                let service = options.service(spec.annotations().as_ref());
+                let service = service.map_err(CreateError::Options)?;
+                postcard::to_stdvec(&ServiceOrder {
+                    plan,
+                    guest,
+                    service,
+                })
+            } else {
+                postcard::to_stdvec(&HostOrder { plan, guest })
+            }
         }
         Content::Pause => {
             pause = open_program(pod, "skiff-pause")?;
@@ -562,12 +571,14 @@ fn root(spec: &Spec, request: &CreateTaskRequest, bundle: &Path) -> Result<Owned
 
 /// The file that the host writes its exit code to before it exits, with the cap on the guest's memory in it.
 fn early_record(bundle: &Path, cap: MemoryCap, spec: &Spec) -> Result<Keeper, CreateError> {
-    Exit::prepare(bundle)
+    let keeper = Exit::prepare(bundle)
         .and_then(|file| Keeper::new(file, cap, memory_cap::limit_of(spec)))
         .map_err(|source| CreateError::Bundle {
             path: bundle.join(exit_record::EARLY_FILE),
             source,
-        })
+        })?;
+    keeper.processors_are(memory_cap::processors_of(spec));
+    Ok(keeper)
 }
 
 fn memory(limit: Option<i64>) -> String {

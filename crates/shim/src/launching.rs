@@ -37,9 +37,22 @@ pub(crate) fn open_program(pod: &Pod, name: &str) -> Result<OwnedFd, CreateError
 
 /// An engine's host, and its name.
 pub(crate) fn open_host(pod: &Pod, engine: &Engine) -> Result<(String, Executable), CreateError> {
-    let name = format!("skiff-host-{}", engine.name);
+    open_of_engine(pod, "host", engine)
+}
+
+/// An engine's host that serves HTTP, and its name.
+pub(crate) fn open_server(pod: &Pod, engine: &Engine) -> Result<(String, Executable), CreateError> {
+    open_of_engine(pod, "serve", engine)
+}
+
+fn open_of_engine(
+    pod: &Pod,
+    role: &str,
+    engine: &Engine,
+) -> Result<(String, Executable), CreateError> {
+    let name = format!("skiff-{role}-{}", engine.name);
     let programs = pod.programs()?;
-    let program = programs.of_engine("host", &engine.name, engine.version.as_deref());
+    let program = programs.of_engine(role, &engine.name, engine.version.as_deref());
     let program = program.map_err(|source| CreateError::Program {
         path: programs.path().join(&name),
         source,

@@ -7,8 +7,9 @@
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxCpu, Spec};
 use skiff_engine::notes;
 
 use crate::options::values::MemoryCap;
@@ -28,6 +29,46 @@ pub struct Keeper {
     notes: File,
     /// The container's limit in bytes, 0 if there is none.
     limit: AtomicU64,
+    /// Its limit of processor time, as far as it is known.
+    processors: Mutex<Processors>,
+}
+
+/// Processor time: so many microseconds in each period.
+#[derive(Clone, Copy, Debug)]
+struct Processors {
+    quota: i64,
+    period: u64,
+}
+
+impl Processors {
+    /// In thousandths of a processor.
+    fn thousandths(self) -> Option<u32> {
+        let quota = u64::try_from(self.quota).ok().filter(|quota| *quota > 0)?;
+        let thousandths = quota.saturating_mul(1000).div_ceil(self.period.max(1));
+        Some(u32::try_from(thousandths).unwrap_or(u32::MAX))
+    }
+
+    /// The same with what is said of it here.
+    fn changed(self, cpu: Option<&LinuxCpu>) -> Self {
+        let said = |period: &u64| *period > 0;
+        Self {
+            quota: cpu.and_then(LinuxCpu::quota).unwrap_or(self.quota),
+            period: cpu
+                .and_then(LinuxCpu::period)
+                .filter(said)
+                .unwrap_or(self.period),
+        }
+    }
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Self {
+            quota: -1,
+            // The kernel's own.
+            period: 100_000,
+        }
+    }
 }
 
 impl Keeper {
@@ -42,7 +83,20 @@ impl Keeper {
             option,
             notes,
             limit: AtomicU64::new(limit.unwrap_or(0)),
+            processors: Mutex::default(),
         })
+    }
+
+    /// The container's limit of processor time is another now, if anything is said of it.
+    pub fn processors_are(&self, cpu: Option<&LinuxCpu>) {
+        let mut processors = self
+            .processors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *processors = processors.changed(cpu);
+        if let Err(error) = notes::set_processors(&self.notes, processors.thousandths()) {
+            log::warn!("the number of a guest's processors stays what it was: {error}");
+        }
     }
 
     /// The container's limit is another now.
@@ -65,6 +119,12 @@ impl Keeper {
     pub fn notes(&self) -> &File {
         &self.notes
     }
+}
+
+/// The limit of processor time of a spec.
+pub fn processors_of(spec: &Spec) -> Option<&LinuxCpu> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    resources.cpu().as_ref()
 }
 
 /// The memory limit of a spec.
@@ -131,6 +191,21 @@ mod tests {
         assert_eq!(cap(MemoryCap::Size(MIB), Some(5)), Some(MIB));
         assert_eq!(cap(MemoryCap::Off, Some(5)), None);
         assert_eq!(bytes(Some(-1)), None);
+    }
+
+    #[test]
+    fn processors_follow_quota_and_period() {
+        let keeper = Keeper::new(tempfile::tempfile().unwrap(), MemoryCap::Off, None).unwrap();
+        let told = |json: &str| {
+            keeper.processors_are(serde_json::from_str(json).ok().as_ref());
+            notes::processors(keeper.notes())
+        };
+        assert_eq!(told("{}"), None);
+        assert_eq!(told(r#"{"quota": 50000}"#), Some(500));
+        assert_eq!(told(r#"{"quota": 300000, "period": 200000}"#), Some(1500));
+        assert_eq!(told(r#"{"shares": 2}"#), Some(1500));
+        assert_eq!(told(r#"{"quota": 1}"#), Some(1));
+        assert_eq!(told(r#"{"quota": -1}"#), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{FileType, Mode, OFlags};
 use skiff_engine::compile::{Code, CompileOptions, ModuleBytes, Origin, Source as CodeSource};
+use skiff_engine::order::CodeKind;
 use skiff_image::choose::{
     self, Choice, Content, HEAD_BYTES, Module, Probe, Request, Source, Step,
 };
@@ -50,6 +51,13 @@ pub struct Found {
     pub name: String,
     /// The function of `path#function`.
     pub function: Option<String>,
+}
+
+impl Found {
+    /// Whether it is served: it handles HTTP requests, and no function of it is named.
+    pub fn is_service(&self) -> bool {
+        self.code.kind == CodeKind::Service && self.function.is_none()
+    }
 }
 
 /// What a container is to run.

@@ -4,7 +4,7 @@
 //! of a TOML file), and `containerd.runc.v1.Options` from clients that think every runtime is runc.
 //! An option that is not known is refused: it may be one that narrows what a pod can do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -17,10 +17,13 @@ use skiff_engine::options::{
     self as contract, CodeOptions, DEFAULT_STACK, GuestOptions, OptLevel, Proposals,
 };
 
+use http::Http;
+use skiff_engine::service::ServiceOptions;
 use values::{
     Backtrace, MemoryCap, StackSize, TimeLimit, engine, engines, proposals, text, versions,
 };
 
+pub mod http;
 pub mod values;
 
 use crate::engine::Engine;
@@ -81,6 +84,9 @@ pub struct Options {
     /// What modules may use of WebAssembly.
     #[serde(rename = "Proposals", deserialize_with = "proposals")]
     pub proposals: Proposals,
+    /// How components that handle HTTP requests are served.
+    #[serde(rename = "Http")]
+    pub http: Http,
 }
 
 impl Default for Options {
@@ -102,6 +108,7 @@ impl Default for Options {
             opt_level: OptLevel::default(),
             backtrace: Backtrace::default(),
             proposals: Proposals::default(),
+            http: Http::default(),
         }
     }
 }
@@ -135,6 +142,17 @@ impl Options {
             }),
             time_limit: self.time_limit.0,
         }
+    }
+
+    /// For the host that serves HTTP, as far as the container's annotations do not narrow it.
+    ///
+    /// # Errors
+    /// An annotation cannot be used.
+    pub fn service(
+        &self,
+        annotations: Option<&HashMap<String, String>>,
+    ) -> Result<ServiceOptions, OptionsError> {
+        self.http.service(annotations)
     }
 
     fn code(&self) -> CodeOptions {
@@ -172,6 +190,16 @@ pub enum OptionsError {
         line: usize,
         /// What is wrong there, the key included.
         message: String,
+    },
+    /// An annotation that is not understood, or asks for what the handler does not grant.
+    #[error("its annotation {name} = {value:?} cannot be followed: {reason}")]
+    Annotation {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// Why.
+        reason: String,
     },
     /// The file of `ConfigPath`.
     #[error("could not read the runtime options file {}", path.display())]

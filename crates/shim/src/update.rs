@@ -102,6 +102,9 @@ pub async fn update(task: Arc<Task>, facts: &Facts, resources: &Any) -> Result<(
                 if let (Some(keeper), Some(limit)) = (&task.memory_cap, limit) {
                     keeper.limit_is(limit);
                 }
+                if let (Some(keeper), Some(cpu)) = (&task.memory_cap, limits.cpu()) {
+                    keeper.processors_are(Some(cpu));
+                }
                 Ok(())
             }
         }

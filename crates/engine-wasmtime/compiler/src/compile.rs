@@ -20,8 +20,8 @@ pub(crate) fn compile(
     level: OptLevel,
     options: &CodeOptions,
 ) -> Result<Vec<u8>, Failure> {
-    let mut config =
-        skiff_engine_wasmtime::config(options).map_err(|error| Failure::Engine(error.into()))?;
+    let mut config = skiff_engine_wasmtime::config(options, input.kind)
+        .map_err(|error| Failure::Engine(error.into()))?;
     config
         .cranelift_opt_level(match level {
             OptLevel::None => wasmtime::OptLevel::None,
@@ -39,7 +39,7 @@ pub(crate) fn compile(
     let engine = Engine::new(&config).map_err(|error| Failure::Engine(error.into()))?;
     let code = match input.kind {
         CodeKind::Module => engine.precompile_module(&input.wasm),
-        CodeKind::Component => engine.precompile_component(&input.wasm),
+        CodeKind::Component | CodeKind::Service => engine.precompile_component(&input.wasm),
     };
     code.map_err(|error| Failure::Invalid(error.into()))
 }

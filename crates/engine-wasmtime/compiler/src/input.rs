@@ -1,4 +1,4 @@
-//! What the bytes are: a module, a component, or the text format of one.
+//! What the bytes are: a module, a component, one that handles HTTP requests, or the text format of one.
 //!
 //! The shim has told them apart by the same rules before it launched this worker; what counts is what is found
 //! here, and after text has become binary it is looked at again.
@@ -23,9 +23,13 @@ pub(crate) struct Input<'a> {
 /// # Errors
 /// They are nothing that is compiled: native code above all, as itself or inside a module.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Input<'_>, Failure> {
-    let input = look(bytes)?;
+    let mut input = look(bytes)?;
     if shares_memory(&input.wasm) {
         return Err(Failure::SharedMemory);
+    }
+    if input.kind == CodeKind::Component && skiff_engine_wasmtime::is_service(exports(&input.wasm))
+    {
+        input.kind = CodeKind::Service;
     }
     Ok(input)
 }
@@ -64,6 +68,29 @@ fn shares_memory(wasm: &[u8]) -> bool {
         .any(shared)
 }
 
+/// The names of what a component exports. Whether they are valid is the compiler's to say.
+fn exports(wasm: &[u8]) -> impl Iterator<Item = &str> {
+    let mut depth = 0u32;
+    let own = move |payload: &Payload<'_>| {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    };
+    Parser::new(0)
+        .parse_all(wasm)
+        .map_while(Result::ok)
+        .scan(own, |own, payload| Some(own(&payload).then_some(payload)))
+        .filter_map(|payload| match payload? {
+            Payload::ComponentExportSection(section) => Some(section),
+            _ => None,
+        })
+        .flat_map(|section| section.into_iter().flatten())
+        .map(|export| export.name.name)
+}
+
 /// `None` for text.
 fn binary(bytes: &[u8]) -> Result<Option<CodeKind>, Failure> {
     Ok(match sniff(bytes)? {
@@ -92,6 +119,33 @@ mod tests {
         );
         let wasm = wat::parse_str("(module (func (export \"_start\")))").unwrap();
         assert_eq!(parse(&wasm).unwrap().wasm, wasm);
+    }
+
+    #[test]
+    fn a_component_that_handles_requests_is_a_service() {
+        let kind = |text: &str| parse(text.as_bytes()).unwrap().kind;
+        let exports = |name: &str| {
+            kind(&format!(
+                "(component (component) (core module) (instance $i) (export \"{name}\" (instance $i)))"
+            ))
+        };
+        for name in [
+            "wasi:http/incoming-handler@0.2.0",
+            "wasi:http/incoming-handler@0.2.99",
+        ] {
+            assert_eq!(exports(name), CodeKind::Service, "{name}");
+        }
+        assert_eq!(exports("wasi:http/handler@0.3.0"), CodeKind::Service);
+        for name in [
+            "wasi:cli/run@0.2.0",
+            "wasi:http/types@0.2.0",
+            "wasi:http/incoming-handler@0.2.0-rc-2023-12-05",
+        ] {
+            assert_eq!(exports(name), CodeKind::Component, "{name}");
+        }
+        // Only what the component itself exports counts.
+        let inner = "(component (component (instance $i) (export \"wasi:http/incoming-handler@0.2.0\" (instance $i))))";
+        assert_eq!(kind(inner), CodeKind::Component);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::io;
 use skiff_sandbox::control::{ControlError, OrderError};
 use skiff_sandbox::execute::ExecuteError;
 
-use crate::link::LinkError;
 use skiff_host::confine::ConfineError;
+use skiff_wasi_wasmtime::link::LinkError;
 
 /// Why there is no container.
 #[derive(Debug, thiserror::Error)]

@@ -9,10 +9,11 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use skiff_engine::options::GuestOptions;
-use skiff_engine::order::{Guest, HostOrder};
+use skiff_engine::order::{CodeKind, Guest, HostOrder};
 use skiff_host::sys::signal;
 use skiff_sandbox::control::{ChildControl, Report, adopt_slot, read_order};
 use skiff_sandbox::sentence::chain;
+use skiff_wasi_wasmtime::code;
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::runtime::Runtime;
 use wasmtime::Engine;
@@ -25,12 +26,6 @@ mod cap;
 mod failure;
 mod link;
 mod run;
-mod stdio;
-#[expect(
-    unsafe_code,
-    reason = "loading compiled code and watching descriptors have no safe wrapper"
-)]
-mod sys;
 
 /// The host's own failures before the guest runs. The shim has been told the sentence; nobody interprets the code.
 const NOT_CREATED: u8 = 1;
@@ -87,13 +82,13 @@ fn become_container() -> Result<Container, Failure> {
     })?;
     let notes: &'static File = Box::leak(Box::new(File::from(record)));
 
-    let engine = engine(&guest.options).map_err(|error| Failure::Engine(error.into()))?;
-    let code = sys::code::map_verified(&engine, guest.kind, entry.as_fd()).map_err(|error| {
-        Failure::Code {
+    let engine =
+        engine(&guest.options, guest.kind).map_err(|error| Failure::Engine(error.into()))?;
+    let code =
+        code::map_verified(&engine, guest.kind, entry.as_fd()).map_err(|error| Failure::Code {
             guest: guest.name.clone(),
             source: error.into(),
-        }
-    })?;
+        })?;
     // Its lock tells the cache that the entry is used. A component is mapped through another open file, which
     // has no lock: this one stays open until the end.
     std::mem::forget(entry);
@@ -114,10 +109,10 @@ fn become_container() -> Result<Container, Failure> {
     })
 }
 
-fn engine(options: &GuestOptions) -> wasmtime::Result<Engine> {
+fn engine(options: &GuestOptions, kind: CodeKind) -> wasmtime::Result<Engine> {
     // Beside the guest's own stack, room for the host's calls on it.
     const BESIDE: usize = (2 << 20) - (512 << 10);
-    let mut config = skiff_engine_wasmtime::config(&options.code)?;
+    let mut config = skiff_engine_wasmtime::config(&options.code, kind)?;
     let stack = usize::try_from(options.stack)?;
     config
         .max_wasm_stack(stack)

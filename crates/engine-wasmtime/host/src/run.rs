@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use skiff_engine::exit::TRAP;
 use skiff_engine::notes;
-use skiff_engine::order::Guest;
-use skiff_sandbox::sentence::chain;
+use skiff_engine::order::{CodeKind, Guest};
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Accessor, ResourceTable, Val as ComponentVal};
-use wasmtime::{Engine, Store, Trap, Val, WasmBacktrace};
+use wasmtime::{Engine, Store, Val};
 use wasmtime_wasi::p3::bindings::CommandPre;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::cap::Cap;
 use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, ModuleState, State};
-use crate::stdio::{Input, Output};
 use skiff_host::resolver::Resolver;
 use skiff_host::sys::signal;
+use skiff_wasi_wasmtime::obituary::obituary;
+use skiff_wasi_wasmtime::stdio::{Input, Output};
 
 /// The guest's directory, and the only one it has.
 const ROOT: &str = "/";
@@ -72,6 +72,10 @@ pub(crate) fn run(
                 if store.data().cap.is_set() {
                     store.limiter(|state| &mut state.cap);
                 }
+                if guest.kind == CodeKind::Service {
+                    // Its code looks for the end of its time, which is that of the process.
+                    store.set_epoch_deadline(u64::MAX / 2);
+                }
                 let result = run_component(&mut store, component).await;
                 finish(result, &store.data().cap, guest, log)
             }
@@ -90,7 +94,7 @@ fn finish(result: wasmtime::Result<u8>, cap: &Cap, guest: &Guest, log: &Log) -> 
                 if !words.is_empty() {
                     words.push('\n');
                 }
-                words.push_str(&obituary(&guest.name, &error));
+                words.push_str(&obituary(&guest.name, "trapped", &error));
                 log.last_words(&words);
                 signal::end(TRAP)
             }
@@ -245,20 +249,4 @@ async fn run_component(
         }
     };
     Ok(u8::from(failed))
-}
-
-/// How the guest died: why, and where in its own functions.
-fn obituary(guest: &str, error: &wasmtime::Error) -> String {
-    let mut text = match error.downcast_ref::<Trap>() {
-        Some(trap) => format!("skiff: {guest} trapped: {trap}"),
-        None => format!(
-            "skiff: {guest} was ended by an error of the engine: {}",
-            chain(error.as_ref())
-        ),
-    };
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        text.push('\n');
-        text.push_str(backtrace.to_string().trim_end());
-    }
-    text
 }

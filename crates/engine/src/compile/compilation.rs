@@ -146,12 +146,14 @@ impl Compilation<'_> {
             End::Died(how) => return Err(CompileError::Died { name: name(), how }),
         };
         // The worker has read hostile bytes; what can be known without it is not taken from it.
-        let expected = match self.form {
-            Form::Module => CodeKind::Module,
-            Form::Component => CodeKind::Component,
-            Form::Text => compiled.kind,
+        let possible = match (self.form, compiled.kind) {
+            (Form::Module, kind) => kind == CodeKind::Module,
+            // Whether a component is a service, its exports say, which only the worker has parsed. A wrong answer gets
+            // a host that finds out.
+            (Form::Component, kind) => kind != CodeKind::Module,
+            (Form::Text, _) => true,
         };
-        if compiled.kind != expected {
+        if !possible {
             return Err(self.died("took a module for a component, or a component for a module"));
         }
         Ok(compiled)

@@ -179,11 +179,12 @@ impl Drop for Driver {
     }
 }
 
-/// What an entry's kind means, for listings: `module`, `component`, or the name of a note.
+/// What an entry's kind means, for listings: `module`, `component`, `service`, or the name of a note.
 pub fn kind_name(kind: Kind) -> &'static str {
     match (code_kind(kind), kind) {
         (Some(CodeKind::Module), _) => "module",
         (Some(CodeKind::Component), _) => "component",
+        (Some(CodeKind::Service), _) => "service",
         (None, failure::KIND) => "failure",
         (None, fingerprint::KIND) => "fingerprint",
         (None, _) => "other",
@@ -191,7 +192,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
 }
 
 fn code_kind(kind: Kind) -> Option<CodeKind> {
-    [CodeKind::Module, CodeKind::Component]
+    [CodeKind::Module, CodeKind::Component, CodeKind::Service]
         .into_iter()
         .find(|code| kind_of(*code) == kind)
 }
@@ -200,6 +201,7 @@ fn kind_of(code: CodeKind) -> Kind {
     match code {
         CodeKind::Module => Kind(1),
         CodeKind::Component => Kind(2),
+        CodeKind::Service => Kind(3),
     }
 }
 

@@ -62,6 +62,15 @@ pub fn end_on_all(record: i32) -> io::Result<()> {
     skiff_sandbox::sys::process::ignore_children()
 }
 
+/// The descriptor of an eventfd that is told of the first signal that asks for the end, or -1: nobody is asked.
+static ASKED: AtomicI32 = AtomicI32::new(-1);
+
+/// From now on the first SIGTERM, SIGINT or SIGQUIT only makes this eventfd readable, which must stay open for the life of
+/// the process. The second ends the process at once, like all others.
+pub fn ask_first(eventfd: i32) {
+    ASKED.store(eventfd, Ordering::Release);
+}
+
 /// What is said when the time is over. Set once, before the timer is.
 static TIME_IS_OVER: OnceLock<String> = OnceLock::new();
 
@@ -174,6 +183,15 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     // SAFETY: whoever sends these two, the kernel sets the sender's pid.
     if of_a_write && unsafe { info.si_pid() } == own_pid() {
         return;
+    }
+    if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT) {
+        let asked = ASKED.swap(-1, Ordering::AcqRel);
+        if asked >= 0 {
+            let one = 1u64.to_ne_bytes();
+            // SAFETY: the buffer is readable for its whole length.
+            unsafe { libc::write(asked, one.as_ptr().cast(), one.len()) };
+            return;
+        }
     }
     // The kernel's own, from the timer; anybody else's is a signal like others.
     if signal == libc::SIGALRM

@@ -130,7 +130,7 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 15] = [
+pub const SHIM_OPTIONS: [&str; 16] = [
     "SystemdCgroup",
     "Engine",
     "Engines",
@@ -146,6 +146,7 @@ pub const SHIM_OPTIONS: [&str; 15] = [
     "OptLevel",
     "Backtrace",
     "Proposals",
+    "Http",
 ];
 /// Options that containerd itself reads.
 pub(crate) const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];

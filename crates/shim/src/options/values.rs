@@ -110,19 +110,24 @@ impl Text for TimeLimit {
         if text == "off" {
             return Some(Self(None));
         }
-        let (number, unit) = split(text)?;
-        let length = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        let seconds = number.checked_mul(length)?;
-        (1..=365 * 86_400)
-            .contains(&seconds)
-            .then(|| Self(Some(Duration::from_secs(seconds))))
+        seconds(text).map(|time| Self(Some(time)))
     }
+}
+
+/// `90s`, `5m`, `24h`, `365d`; at least a second, a year at most.
+pub(super) fn seconds(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text)?;
+    let length = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let seconds = number.checked_mul(length)?;
+    (1..=365 * 86_400)
+        .contains(&seconds)
+        .then(|| Duration::from_secs(seconds))
 }
 
 /// What a trap tells of where the guest was.
@@ -274,7 +279,7 @@ pub(super) fn versions<'de, D: Deserializer<'de>>(
 }
 
 /// `64Mi`, `64MiB`, `1048576`: as in a pod's manifest, powers of 1024 only.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {
         "" => 0,

@@ -4,8 +4,9 @@ use skiff_engine::order::Guest;
 use wasmtime::{Caller, Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
 use wasmtime_wasi::p1;
 
-use super::{LinkError, ModuleState, exported, imports, link_error};
+use super::ModuleState;
 use crate::run::{exit, exit_code};
+use skiff_wasi_wasmtime::link::{LinkError, exported, link_error, missing};
 
 const WASI: &str = "wasi_snapshot_preview1";
 const START: &str = "_start";
@@ -35,7 +36,7 @@ pub(super) fn link(
     }
     let pre = linker.instantiate_pre(module).map_err(|error| {
         match error.downcast::<UnknownImportError>() {
-            Ok(unknown) => imports::unknown(
+            Ok(unknown) => missing::unknown(
                 &guest.name,
                 unknown.module(),
                 unknown.name(),

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{DynPollable, Network, Pollable, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::{ip_name_lookup, types};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, poll_noop, spawn};
 
-use super::State;
+use super::Resolves;
 use skiff_host::resolver::{LookupError, Resolver};
 
 /// The newest version; a linker matches all of 0.2 with it.
@@ -51,11 +51,12 @@ impl Pollable for AddressStream {
 }
 
 /// Links the interface of WASI 0.2.
-pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
+pub(super) fn add_p2<T: Resolves>(linker: &mut Linker<T>) -> Result<()> {
     let mut instance = linker.instance(P2)?;
-    let drop_stream = |mut store: StoreContextMut<'_, State>, index| {
+    let drop_stream = |mut store: StoreContextMut<'_, T>, index| {
         store
             .data_mut()
+            .ctx()
             .table
             .delete(Resource::<AddressStream>::new_own(index))?;
         Ok(())
@@ -67,24 +68,24 @@ pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
     )?;
     instance.func_wrap(
         "resolve-addresses",
-        |mut store: StoreContextMut<'_, State>,
+        |mut store: StoreContextMut<'_, T>,
          (network, name): (Resource<Network>, String)|
          -> Result<(Result<Resource<AddressStream>, ErrorCode>,)> {
             let state = store.data_mut();
             // Having one is the permission to ask.
-            state.table.get(&network)?;
-            let resolver = Arc::clone(&state.resolver);
+            state.ctx().table.get(&network)?;
+            let resolver = Arc::clone(state.resolver());
             let stream =
                 AddressStream::Waiting(spawn(async move { lookup_p2(&resolver, &name).await }));
-            Ok((Ok(state.table.push(stream)?),))
+            Ok((Ok(state.ctx().table.push(stream)?),))
         },
     )?;
     instance.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
-        |mut store: StoreContextMut<'_, State>,
+        |mut store: StoreContextMut<'_, T>,
          (stream,): (Resource<AddressStream>,)|
          -> Result<(Result<Option<IpAddress>, ErrorCode>,)> {
-            let next = match store.data_mut().table.get_mut(&stream)?.poll() {
+            let next = match store.data_mut().ctx().table.get_mut(&stream)?.poll() {
                 Some(Ok(addresses)) => Ok(addresses.next().map(IpAddress::from)),
                 Some(Err(code)) => Err(*code),
                 None => Err(ErrorCode::WouldBlock),
@@ -94,10 +95,10 @@ pub(super) fn add_p2(linker: &mut Linker<State>) -> Result<()> {
     )?;
     instance.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, State>,
+        |mut store: StoreContextMut<'_, T>,
          (stream,): (Resource<AddressStream>,)|
          -> Result<(Resource<DynPollable>,)> {
-            Ok((subscribe(&mut store.data_mut().table, stream)?,))
+            Ok((subscribe(store.data_mut().ctx().table, stream)?,))
         },
     )?;
     Ok(())
@@ -114,11 +115,11 @@ async fn lookup_p2(resolver: &Resolver, name: &str) -> Addresses {
 }
 
 /// Links the interface of WASI 0.3.
-pub(super) fn add_p3(linker: &mut Linker<State>) -> Result<()> {
+pub(super) fn add_p3<T: Resolves>(linker: &mut Linker<T>) -> Result<()> {
     linker.instance(P3)?.func_wrap_concurrent(
         "resolve-addresses",
-        |accessor: &Accessor<State>, (name,): (String,)| {
-            let resolver = accessor.with(|mut access| Arc::clone(&access.get().resolver));
+        |accessor: &Accessor<T>, (name,): (String,)| {
+            let resolver = accessor.with(|mut access| Arc::clone(access.get().resolver()));
             Box::pin(async move { Ok((lookup_p3(&resolver, &name).await,)) })
         },
     )

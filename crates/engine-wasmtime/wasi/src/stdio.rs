@@ -24,7 +24,7 @@ type Fd = BorrowedFd<'static>;
 
 /// Standard input. Clones read from the same descriptor.
 #[derive(Debug)]
-pub(crate) struct Input {
+pub struct Input {
     fd: Fd,
     terminal: bool,
     /// Registered when first waited for.
@@ -33,7 +33,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// Reads from `fd`.
-    pub(crate) fn new(fd: Fd) -> Self {
+    pub fn new(fd: Fd) -> Self {
         Self {
             fd,
             terminal: rustix::termios::isatty(fd),
@@ -42,7 +42,7 @@ impl Input {
     }
 
     /// The same input once more.
-    pub(crate) fn again(&self) -> Self {
+    pub fn again(&self) -> Self {
         Self {
             fd: self.fd,
             terminal: self.terminal,
@@ -173,14 +173,14 @@ impl AsyncRead for Input {
 
 /// Standard output or error. Writing waits until the reader has taken the bytes before.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Output {
+pub struct Output {
     fd: Fd,
     terminal: bool,
 }
 
 impl Output {
     /// Writes to `fd`.
-    pub(crate) fn new(fd: Fd) -> Self {
+    pub fn new(fd: Fd) -> Self {
         Self {
             fd,
             terminal: rustix::termios::isatty(fd),
@@ -188,7 +188,7 @@ impl Output {
     }
 
     /// Writes everything, waiting for the reader where necessary.
-    pub(crate) fn write_all(self, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn write_all(self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match rustix::io::write(self.fd, bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

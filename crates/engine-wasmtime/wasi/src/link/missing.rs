@@ -25,7 +25,8 @@ const HINTS: &[(&str, &str)] = &[
     ),
     (
         "wasi:http/",
-        "wasmtime containers do not call or serve wasi:http yet; components of wasi:cli run",
+        "it is provided to components that handle HTTP requests (they export wasi:http/incoming-handler); a program of \
+         wasi:cli has sockets",
     ),
     ("wasi:keyvalue/", SERVICE),
     ("wasi:blobstore/", SERVICE),
@@ -68,7 +69,7 @@ const NOTHING: &str =
     "no container provides it; compose the guest with something that does, or build it without";
 
 /// The error for an import that is not linked.
-pub(super) fn unknown(guest: &str, module: &str, item: &str, wasi_p3: bool) -> LinkError {
+pub fn unknown(guest: &str, module: &str, item: &str, wasi_p3: bool) -> LinkError {
     LinkError::UnknownImport {
         guest: guest.to_owned(),
         module: module.to_owned(),

@@ -8,7 +8,8 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module, Result};
 
 /// Compiled code, mapped.
-pub(crate) enum Code {
+#[derive(Debug)]
+pub enum Code {
     /// A core module.
     Module(Module),
     /// A component.
@@ -24,7 +25,7 @@ pub(crate) enum Code {
 ///
 /// # Errors
 /// The code was made by another engine or configuration, or `file` is something else.
-pub(crate) fn map_verified(engine: &Engine, kind: CodeKind, file: BorrowedFd<'_>) -> Result<Code> {
+pub fn map_verified(engine: &Engine, kind: CodeKind, file: BorrowedFd<'_>) -> Result<Code> {
     match kind {
         CodeKind::Module => {
             let file = File::from(file.try_clone_to_owned()?);
@@ -33,7 +34,7 @@ pub(crate) fn map_verified(engine: &Engine, kind: CodeKind, file: BorrowedFd<'_>
                 Module::deserialize_open_file(engine, file)
             }?))
         }
-        CodeKind::Component => {
+        CodeKind::Component | CodeKind::Service => {
             // For components there is no way to pass a descriptor. This runs while the node's /proc is still in sight.
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             // SAFETY: as above; the link leads to the same open file.

@@ -1,0 +1,163 @@
+//! Bodies on their way: the request's is counted and may not stand still, the answer's tells when it is over.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+/// What a request is answered with.
+pub(crate) type AnswerBody = Either<Full<Bytes>, GuestBody>;
+
+/// What became of a request's body, told to whoever answers it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict(Arc<AtomicU8>);
+
+const TOO_LARGE: u8 = 1;
+const TOO_SLOW: u8 = 2;
+
+impl Verdict {
+    /// It has more bytes than are allowed.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == TOO_LARGE
+    }
+
+    /// Its client has stopped sending it.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == TOO_SLOW
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: Incoming,
+    limit: Option<u64>,
+    left: u64,
+    patience: Duration,
+    /// Runs while the client is waited for.
+    waiting: Option<Pin<Box<Sleep>>>,
+    verdict: Verdict,
+}
+
+impl RequestBody {
+    pub(crate) fn new(
+        body: Incoming,
+        limit: Option<u64>,
+        patience: Duration,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            body,
+            limit,
+            left: limit.unwrap_or(u64::MAX),
+            patience,
+            waiting: None,
+            verdict,
+        }
+    }
+
+    fn counted(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match self
+            .left
+            .checked_sub(u64::try_from(length).unwrap_or(u64::MAX))
+        {
+            Some(left) => {
+                self.left = left;
+                Ok(frame)
+            }
+            None => {
+                self.verdict.0.store(TOO_LARGE, Ordering::Relaxed);
+                Err(Error::HttpRequestBodySize(self.limit))
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.waiting = None;
+                Poll::Ready(match frame {
+                    Some(Ok(frame)) => Some(self.counted(frame)),
+                    Some(Err(error)) => Some(Err(error.into())),
+                    None => None,
+                })
+            }
+            Poll::Pending => {
+                let patience = self.patience;
+                let waiting = self
+                    .waiting
+                    .get_or_insert_with(|| Box::pin(sleep(patience)));
+                if waiting.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.verdict.0.store(TOO_SLOW, Ordering::Relaxed);
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a component's answer.
+#[derive(Debug)]
+pub(crate) struct GuestBody {
+    body: WasiBody,
+    /// Dropped with the body: at its end, or when its client has gone.
+    _over: oneshot::Sender<()>,
+}
+
+impl GuestBody {
+    pub(crate) fn new(body: WasiBody, over: oneshot::Sender<()>) -> Self {
+        Self { body, _over: over }
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer of the host's own.
+pub(crate) fn text(words: &'static str) -> AnswerBody {
+    Either::Left(Full::new(Bytes::from_static(words.as_bytes())))
+}

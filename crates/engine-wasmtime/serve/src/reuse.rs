@@ -1,0 +1,145 @@
+//! Components of WASI 0.3: an instance answers several requests, also at the same time.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::{Sleep, sleep};
+use wasmtime::component::GuestTaskId;
+use wasmtime::{Store, StoreContextMut};
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::handler::{
+    HandlerState, Instance, ProxyHandler, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+};
+
+use crate::metrics::count;
+use crate::service::Service;
+use crate::state::State;
+use crate::tasks::Task;
+
+/// Requests of an instance altogether, without an option.
+const REQUESTS: u32 = 128;
+/// Requests of an instance at the same time.
+const AT_A_TIME: usize = 16;
+/// How long an instance waits for another request.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What makes instances for requests of one thread.
+pub(crate) struct Shared(&'static Service);
+
+/// The handler of one thread's requests.
+pub(crate) fn handler(service: &'static Service) -> ProxyHandler<Shared> {
+    ProxyHandler::new(Shared(service))
+}
+
+impl HandlerState for Shared {
+    type StoreData = State;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Life;
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Life>> {
+        let made = self.0.instantiate().await;
+        let (store, proxy) = made.inspect_err(|error| {
+            self.0.mourn("could not be instantiated", error);
+        })?;
+        Ok(Instance {
+            store,
+            proxy,
+            view: State::http,
+            expiration: Expiration::new(self.0.options.request_time),
+            state: Life {
+                service: self.0,
+                most: self.0.options.instance_requests.unwrap_or(REQUESTS),
+                _task: self.0.at_work.begin(),
+                _clock: self.0.clock.run(),
+            },
+        })
+    }
+}
+
+/// When an instance has been idle, or at work, for too long.
+pub(crate) struct Expiration {
+    limit: Option<Duration>,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer runs for.
+    armed: Option<Instant>,
+}
+
+impl Expiration {
+    fn new(limit: Option<Duration>) -> Self {
+        Self {
+            limit,
+            timer: Box::pin(sleep(Duration::ZERO)),
+            armed: None,
+        }
+    }
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
+        let limit = match status {
+            WorkerStatus::Idle => Some(IDLE),
+            WorkerStatus::Requests | WorkerStatus::PostReturn => self.limit,
+        };
+        let Some(end) = limit.and_then(|limit| start.checked_add(limit)) else {
+            return Poll::Pending;
+        };
+        if self.armed != Some(end) {
+            self.armed = Some(end);
+            self.timer.as_mut().reset(end.into());
+        }
+        self.timer.as_mut().poll(context)
+    }
+}
+
+/// An instance's life.
+pub(crate) struct Life {
+    service: &'static Service,
+    most: u32,
+    _task: Task,
+    _clock: crate::epochs::Running,
+}
+
+impl WorkerState for Life {
+    type StoreData = State;
+    type RequestData = ();
+
+    fn should_accept_request(&self, at_a_time: usize, altogether: usize) -> ShouldAccept {
+        if u32::try_from(altogether).unwrap_or(u32::MAX) >= self.most {
+            ShouldAccept::Never
+        } else if at_a_time >= AT_A_TIME {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, State>,
+        (): (),
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        match self.service.options.request_time {
+            Some(limit) => Box::pin(sleep(limit)),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn drop(&self, mut store: Store<State>, result: Result<(), wasmtime::Error>) {
+        let Err(error) = result else { return };
+        count(&self.service.metrics.traps);
+        if let Some(refused) = store.data_mut().memory.take_refused() {
+            let name = &self.service.name;
+            self.service
+                .log
+                .say(&format!("skiff: {name} could not answer: {refused}"));
+        }
+        self.service.mourn("trapped at a request", &error);
+    }
+}
