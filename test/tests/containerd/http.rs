@@ -164,6 +164,7 @@ fn it_has_what_a_container_has() -> Result<()> {
     task.wait_for_output("said something\n")?;
     task.wait_for_output("complained something\n")?;
     task.remove()?;
+    fs::remove_dir_all(&volume)?;
     Ok(())
 }
 
