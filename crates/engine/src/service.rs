@@ -36,8 +36,6 @@ pub struct ServiceOptions {
     pub drain_delay: Duration,
     /// Where counters can be read; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
-    /// Lines of the component in the log begin with the number of the request.
-    pub log_prefix: bool,
     /// Where the component may connect to; `None`: everywhere. See [`Destination`].
     pub egress: Option<Vec<Destination>>,
 }
@@ -61,7 +59,6 @@ impl Default for ServiceOptions {
             instance_requests: None,
             drain_delay: Duration::from_secs(3),
             metrics: None,
-            log_prefix: false,
             egress: None,
         }
     }

@@ -67,10 +67,10 @@ impl Service {
         let metrics = Arc::new(Metrics::new());
         let memory = Arc::new(Total::new(notes.memory_cap()));
         let roots = guest.env.iter();
-        let roots = roots.filter_map(|variable| variable.strip_prefix("SSL_CERT_FILE="));
+        let mut roots = roots.filter_map(|variable| variable.strip_prefix("SSL_CERT_FILE="));
         let client = Arc::new(Client::new(
             options.egress.clone(),
-            roots.last().map(str::to_owned),
+            roots.next_back().map(str::to_owned),
             Arc::clone(&metrics),
         ));
         let wasi_p3 = matches!(pre, ProxyPre::P3(_));

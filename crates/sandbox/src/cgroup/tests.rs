@@ -288,7 +288,7 @@ fn a_cgroup_that_is_gone_has_nothing_to_kill() {
     cgroup.remove().unwrap();
     // Nobody is held in it; nor can anybody be stopped.
     assert!(cgroup.try_set_frozen(false).unwrap());
-    assert!(cgroup.try_set_frozen(true).is_err());
+    cgroup.try_set_frozen(true).unwrap_err();
     for error in [cgroup.stats().unwrap_err(), cgroup.tasks().unwrap_err()] {
         assert!(matches!(error, CgroupError::Io { .. }), "{error}");
     }

@@ -38,7 +38,6 @@ pub struct Http {
     drain_delay: Delay,
     #[serde(deserialize_with = "text")]
     metrics: Address,
-    log_prefix: bool,
     egress: Option<Vec<Place>>,
 }
 
@@ -59,7 +58,6 @@ impl Default for Http {
             instance_requests: 0,
             drain_delay: Delay(default.drain_delay),
             metrics: Address(default.metrics),
-            log_prefix: default.log_prefix,
             egress: None,
         }
     }
@@ -101,7 +99,6 @@ impl Http {
             instance_requests: Some(self.instance_requests).filter(|count| *count > 0),
             drain_delay: self.drain_delay.0,
             metrics: self.metrics.0,
-            log_prefix: self.log_prefix,
             egress,
         })
     }
@@ -275,7 +272,6 @@ mod tests {
             InstanceRequests = 13
             DrainDelay = "0s"
             Metrics = "[::]:9090"
-            LogPrefix = true
             Egress = ["10.0.0.0/8", "example.com:443"]
             "#,
         )
@@ -294,7 +290,6 @@ mod tests {
             instance_requests: Some(13),
             drain_delay: Duration::ZERO,
             metrics: Some("[::]:9090".parse().unwrap()),
-            log_prefix: true,
             egress: Some(vec![
                 Destination::read("10.0.0.0/8").unwrap(),
                 Destination::read("example.com:443").unwrap(),

@@ -41,8 +41,11 @@ pub(crate) struct Client {
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
     tls: tls::Tls,
-    idle: Mutex<HashMap<Place, Vec<(SendRequest<WasiBody>, Instant)>>>,
+    idle: Mutex<HashMap<Place, Vec<Idle>>>,
 }
+
+/// A connection that no request has now, and since when.
+type Idle = (SendRequest<WasiBody>, Instant);
 
 /// Where a connection leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -276,6 +279,6 @@ mod tests {
             place("https://a:8443/").unwrap(),
             (true, "a".to_owned(), 8443)
         );
-        assert!(place("/x").is_err());
+        place("/x").unwrap_err();
     }
 }
