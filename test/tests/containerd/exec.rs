@@ -126,7 +126,8 @@ fn processes_are_told_apart() -> Result<()> {
         std::time::Duration::from_secs(10),
         || {
             let shown = node.ctr(&["task", "ps", task.id()])?.ok()?;
-            Ok((shown.lines().count() > 2).then_some(shown))
+            // It is in the cgroup before it is known as started.
+            Ok(shown.contains("the-second").then_some(shown))
         },
     );
     let killed = node.ctr(&[
