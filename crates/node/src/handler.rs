@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::doctor::{containerd, cri};
 
 /// The shim's options and their defaults, as TOML.
-pub const DEFAULTS: [(&str, &str); 15] = [
+pub const DEFAULTS: [(&str, &str); 16] = [
     ("SystemdCgroup", "false"),
     ("Engine", "\"\""),
     ("Engines", "[]"),
@@ -28,6 +28,7 @@ pub const DEFAULTS: [(&str, &str); 15] = [
     ("OptLevel", "\"speed\""),
     ("Backtrace", "\"lines\""),
     ("Proposals", "{}"),
+    ("Http", "{}"),
 ];
 
 /// A handler of containerd's.

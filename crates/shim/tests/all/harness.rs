@@ -60,6 +60,9 @@ fn programs() -> &'static Path {
             ("skiff-pause", "skiff-pause"),
             ("skiff-compile-fake", "skiff-compile-fake"),
             ("examples/fake-host", "skiff-host-fake"),
+            // By which built-in tools are run, whatever the pod's engine is.
+            ("skiff-compile-fake", "skiff-compile-wasmtime"),
+            ("examples/fake-host", "skiff-host-wasmtime"),
         ] {
             let temporary = folder.join(format!(".{to}-{}", std::process::id()));
             fs::copy(profile.join(from), &temporary).unwrap();
