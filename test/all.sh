@@ -35,8 +35,6 @@ suite tools test/node/build.sh
 suite containerd make --no-print-directory test-node
 suite installer make --no-print-directory test-install
 suite chart make --no-print-directory test-chart
-# A first set of what `make test-cluster` has.
-suite cluster env SKIFF_BIN_DIR="$PWD/target/stage/bin" test/cluster/run.sh --containerd=2.4 pods:: talk:: services:: workloads::a_job_of
 
 printf '\n%-12s %8s %7s %7s %8s  %s\n' suite seconds passed failed skipped state
 for i in "${!names[@]}"; do
@@ -47,7 +45,7 @@ if ((total_skipped > 0)); then
     printf '\nskipped:\n'
     grep -hE '^SKIPPED ' "$logs"/* | sed 's/^SKIPPED /  /' | sort -u
 fi
-printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-critest, make test-client-suite, make test-twin, make test-cluster (all of it), make test-scale, make check-aarch64 alone, make demo\n'
+printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-critest, make test-client-suite, make test-twin, make test-cluster (a real Kubernetes), make test-scale, make check-aarch64 alone, make demo\n'
 printf 'whole run: %d min %d s\n\n' $(((SECONDS - begin) / 60)) $(((SECONDS - begin) % 60))
 printf '%d passed, %d failed, %d skipped\n' "$total_passed" "$total_failed" "$total_skipped"
 ((total_failed == 0))

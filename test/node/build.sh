@@ -20,7 +20,9 @@ say() { printf '%4ds  %s\n' $((SECONDS - begin)) "$*"; }
 fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
 
 # The order is the order of need: the first is what most tests use.
-all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni helm helm-3)
+all=(containerd-2.4 runc registry crictl containerd-1.7 containerd-2.1 cni)
+# For the chart's suite.
+chart=(helm helm-3)
 # Suites that others wrote, as test binaries; built only when asked for.
 suites=(critest client-suite)
 # What a cluster is made of; built for test/cluster.
@@ -42,7 +44,7 @@ module_of() {
 
 build() {
   local name=$1 module version component target private log packages suite cgo=0 tags= link="-s -w"
-  [[ -f $tools/$name/go.mod ]] || fail "there is no component \"$name\"; known are: ${all[*]} ${suites[*]} ${cluster[*]}"
+  [[ -f $tools/$name/go.mod ]] || fail "there is no component \"$name\"; known are: ${all[*]} ${chart[*]} ${suites[*]} ${cluster[*]}"
   read -r module version < <(module_of "$name") || fail "tools/$name/go.mod requires no module that holds its tool"
   component=${name%-[0-9]*}
   case $component in
@@ -108,7 +110,7 @@ build() {
 }
 
 if [[ ${1:-} == --list ]]; then
-  for name in "${all[@]}" "${suites[@]}" "${cluster[@]}"; do
+  for name in "${all[@]}" "${chart[@]}" "${suites[@]}" "${cluster[@]}"; do
     read -r _ version < <(module_of "$name")
     printf '%-16s %s\n' "$name" "${version#v}"
   done
