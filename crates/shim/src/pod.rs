@@ -64,6 +64,8 @@ pub struct Pod {
 struct Tasks {
     by_id: BTreeMap<String, Place>,
     shutting_down: bool,
+    /// A container was asked for, once.
+    used: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl Pod {
         if tasks.by_id.contains_key(id) {
             return Err(TaskError::Exists { id: id.to_owned() });
         }
+        tasks.used = true;
         let unwanted = Arc::new(Notify::new());
         tasks
             .by_id
@@ -146,6 +149,21 @@ impl Pod {
     /// Whether nothing is left to serve.
     pub fn is_empty(&self) -> bool {
         self.tasks().by_id.is_empty()
+    }
+
+    /// Whether a container was ever asked for.
+    pub fn was_used(&self) -> bool {
+        self.tasks().used
+    }
+
+    /// Ends the shim if nobody has ever asked for a container. Whether it does.
+    pub fn shut_down_unused(&self) -> bool {
+        let mut tasks = self.tasks();
+        if !tasks.used {
+            tasks.shutting_down = true;
+            self.quit.notify_one();
+        }
+        tasks.shutting_down
     }
 
     /// Ends the shim, if it has no containers. Others are left in peace: containerd asks after each of

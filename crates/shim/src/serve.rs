@@ -29,6 +29,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// A shim without containers that nobody is connected to ends after so long: containerd died between
 /// `start` and `Create`, or between `Delete` and `Shutdown`.
 const LONELY: Duration = Duration::from_secs(12);
+/// A shim that was never asked for a container ends after so long, whoever is connected: a containerd that fails between
+/// `start` and `Create`, for instance because it cannot write the bundle's `bootstrap.json`, forgets the shim and keeps
+/// its connection. It asks within milliseconds when all is well.
+const FORGOTTEN: Duration = Duration::from_secs(20);
 
 /// Nothing was created for so long: nothing will be soon.
 const QUIET: Duration = Duration::from_secs(2);
@@ -139,14 +143,22 @@ async fn give_back(pod: Arc<Pod>) {
 }
 
 async fn watch_loneliness(pod: Arc<Pod>, open: Open) {
-    let mut since = Instant::now();
+    let begin = Instant::now();
+    let mut since = begin;
     loop {
         // Not a look every second while all is well: a node has a thousand shims.
-        if open.count() > 0 {
+        if open.count() > 0 && pod.was_used() {
             open.none().await;
             since = Instant::now();
         }
         sleep(LONELY / 12).await;
+        if begin.elapsed() >= FORGOTTEN && !pod.was_used() && pod.shut_down_unused() {
+            log::warn!(
+                "containerd has not asked for a container in {} seconds: ending",
+                FORGOTTEN.as_secs()
+            );
+            return;
+        }
         if open.count() > 0 || !pod.is_empty() {
             since = Instant::now();
         } else if since.elapsed() >= LONELY {

@@ -232,7 +232,7 @@ async fn by_instance(
     };
     let (over, gone) = oneshot::channel();
     let limit = service.options.request_time;
-    let guest = tokio::spawn(async move {
+    let mut guest = tokio::spawn(async move {
         let _task = service.at_work.begin();
         let _clock = service.clock.run();
         instance.store.set_epoch_deadline(1);
@@ -260,19 +260,20 @@ async fn by_instance(
             }
         }
     });
-    let abort = guest.abort_handle();
     let answered = timeout(limit.unwrap_or(Duration::MAX), async {
         match receiver.await {
             Ok(answer) => answer.map_err(|code| of_code(&code)),
             // It ended, or threw the answer away and goes on.
-            Err(_) => Err(guest_end(guest).await),
+            Err(_) => Err(guest_end(&mut guest).await),
         }
     });
     match answered.await {
         Ok(Ok(response)) => Ok(response.map(|body| Either::Right(GuestBody::new(body, over)))),
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => {
-            abort.abort();
+            guest.abort();
+            // Its place is free again when the client hears of it.
+            drop(guest.await);
             Err(Refusal::Limit(Limit::Time))
         }
     }
@@ -331,7 +332,7 @@ fn judged(
 }
 
 /// Why a call has ended without an answer.
-async fn guest_end(guest: JoinHandle<Result<(), Refusal>>) -> Refusal {
+async fn guest_end(guest: &mut JoinHandle<Result<(), Refusal>>) -> Refusal {
     match guest.await {
         Ok(Err(refusal)) => refusal,
         Ok(Ok(())) | Err(_) => Refusal::Failed,
