@@ -117,6 +117,10 @@ test-chart: ## The chart, as Helm 4 and Helm 3 make objects of it
 test-compat: install-tools build ## The same images and options under a runwasi shim and under Skiff (about 15 minutes the first time)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh compat
 
+.PHONY: test-runwasi-engines
+test-runwasi-engines: install-tools build ## Engines written for runwasi, built as engines of Skiff and run under its shim
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh runwasi-engines
+
 .PHONY: test-critest
 test-critest: install-tools build ## cri-tools' validation suite under runc and under Skiff, and what differs (about 10 minutes)
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh critest

@@ -9,6 +9,8 @@ cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
     cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --target wasm32-wasip2 -- -D warnings)
 # Linked against WasmEdge's library, which not every machine can have.
 (cd crates/engine-wasmedge && cargo fmt --all --check)
+# Checked where it is built: make test-runwasi-engines.
+(cd compat/runwasi && cargo fmt --all --check)
 test/repository.sh
 cargo_deny=$(test/node/cargo-deny.sh)
 "$cargo_deny" --log-level error --offline check bans licenses sources

@@ -10,6 +10,7 @@
 #   test/run.sh install [WORD…]      the installer, on trees of files that stand for nodes and on containerds of its own
 #   test/run.sh chart [WORD…]        the chart, as Helm 4 and Helm 3 make objects of it
 #   test/run.sh compat               the same images under a runwasi shim and under Skiff
+#   test/run.sh runwasi-engines [WORD…]  engines written for runwasi, under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
 #   test/run.sh twin [OPT…] [WORD…]  what Kubernetes may ask of a container, asked of Wasm containers
@@ -67,6 +68,13 @@ case $suite in
     cargo test --quiet --locked -p skiff-test --test chart -- "$@"
     ;;
   compat) test/compat/build-peer.sh && cargo test --quiet --locked -p skiff-test --test compat -- "$@" ;;
+  runwasi-engines)
+    test/node/build.sh containerd-2.4 containerd-2.1 containerd-1.7 runc registry cni crictl
+    target=${CARGO_TARGET_DIR:-$PWD/target}
+    compat/runwasi/build.sh "${SKIFF_BIN_DIR:-$target/stage/bin}" "$target/runwasi/bin"
+    (cd compat/runwasi && cargo test --quiet --locked --release -p skiff-runwasi --target-dir "$target/runwasi")
+    SKIFF_BIN_DIR=$target/runwasi/bin cargo test --quiet --locked -p skiff-test --test runwasi_engines -- "$@"
+    ;;
   critest)
     test/node/packages.sh busybox nginx
     test/node/build.sh containerd-2.4 runc registry cni crictl critest
@@ -82,5 +90,5 @@ case $suite in
     cargo test --quiet --locked -p skiff-test --test twin -- "$@"
     ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, critest, client-suite, twin, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, runwasi-engines, critest, client-suite, twin, list" >&2; exit 1 ;;
 esac

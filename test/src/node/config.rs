@@ -11,7 +11,7 @@ use crate::tools;
 pub const PAUSE_IMAGE: &str = "skiff.test/pause:1";
 
 /// Handlers of CRI, by the name that a RuntimeClass gives, their runtime types and options.
-const HANDLERS: [(&str, &str, &str); 10] = [
+const HANDLERS: [(&str, &str, &str); 12] = [
     ("skiff", SKIFF, ""),
     (
         "skiff-either",
@@ -25,6 +25,9 @@ const HANDLERS: [(&str, &str, &str); 10] = [
     ("wasmedge-uncapped", WASMEDGE, "MemoryCap = \"off\""),
     ("wasmedge-half", WASMEDGE, "MemoryCap = \"50%\""),
     ("runwasi", RUNWASI, ""),
+    // Engines of compat/runwasi.
+    ("wasmi", "io.containerd.wasmi.v1", ""),
+    ("wasmtime36", "io.containerd.wasmtime36.v1", ""),
     ("runc", RUNC, ""),
 ];
 
