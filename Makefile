@@ -102,8 +102,8 @@ engines-table: install-tools build ## Write the table of docs/engines.md anew, f
 	@SKIFF_WRITE_TABLE=yes SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd engine_table::
 
 .PHONY: test-wasmedge
-test-wasmedge: install-tools build ## What is asked of wasmtime in real containers, asked of WasmEdge
-	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd-wasmedge
+test-wasmedge: install-tools build ## What is asked of wasmtime in real containers, asked of WasmEdge; CASE=word for some of it
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd-wasmedge $(CASE)
 
 .PHONY: test-install
 test-install: install-tools build ## The installer on trees of nodes and on containerds of its own

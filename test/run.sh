@@ -48,7 +48,7 @@ case $suite in
       echo "0 passed, 0 failed, 1 skipped"
       exit 0
     fi
-    (($#)) || set -- run:: cri:: life:: exec:: toolbox:: terminal:: limits:: figures:: options:: termination:: endings:: \
+    (($#)) || set -- run:: cri:: life:: exec:: toolbox:: terminal:: limits:: figures:: options:: engine_options:: termination:: endings:: \
       stats:: volumes:: reach:: bad_module:: bad_image:: cache:: disk:: user:: alone::
     SKIFF_TEST_ENGINE=wasmedge run "$@"
     ;;

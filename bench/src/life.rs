@@ -6,6 +6,7 @@
 
 mod alone;
 mod bundle;
+mod engines;
 mod events;
 mod exec;
 mod guest;
@@ -41,4 +42,5 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("exec", exec::measure),
     ("mounts", mounts::measure),
     ("pods", pods::measure),
+    ("engines", engines::measure),
 ];

@@ -73,6 +73,7 @@ fn title(scenario: &str) -> &str {
         "exec" => "A process that joins a container",
         "mounts" => "A node with many mounts",
         "pods" => "A thousand pods alive at once",
+        "engines" => "WasmEdge beside wasmtime",
         "ctr" => "`ctr run --rm`",
         "pod" => "A pod by CRI, in the node's network",
         "pod-bridge" => "A pod by CRI, with a bridge network",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use skiff_test::tools;
 
 use crate::settings::Settings;
@@ -20,10 +20,16 @@ pub(crate) enum Runtime {
     RunwasiLayer,
     /// containerd's own shim with runc, and a static native program.
     Runc,
+    /// Skiff's handler for WasmEdge, the module a file of the root.
+    Wasmedge,
+    /// The same, told to interpret.
+    WasmedgeInterpreter,
+    /// The same, told to compile at each start.
+    WasmedgeUncached,
 }
 
 impl Runtime {
-    /// All of them, in the order of their turns.
+    /// All that are compared in everything, in the order of their turns.
     pub(crate) const ALL: [Self; 5] = [
         Self::Skiff,
         Self::Runwasi,
@@ -40,6 +46,9 @@ impl Runtime {
             Self::Runwasi => "runwasi (module in the root)",
             Self::RunwasiLayer => "runwasi (precompiled layer)",
             Self::Runc => "runc",
+            Self::Wasmedge => "skiff (WasmEdge)",
+            Self::WasmedgeInterpreter => "skiff (WasmEdge, interpreting)",
+            Self::WasmedgeUncached => "skiff (WasmEdge, compiling)",
         }
     }
 
@@ -48,12 +57,18 @@ impl Runtime {
     /// # Errors
     /// If it was not built.
     pub(crate) fn shim(self, settings: &Settings) -> Result<PathBuf> {
+        if self.is_wasmedge() {
+            // By this name, which is a link: it is how the shim knows what it is for.
+            let path = settings.skiff.join("containerd-shim-wasmedge-v1");
+            ensure!(path.exists(), "{} was not built", path.display());
+            return Ok(path);
+        }
         let path = match self {
             Self::Skiff | Self::SkiffLayer => settings.skiff.join("containerd-shim-skiff-v1"),
             Self::Runwasi | Self::RunwasiLayer => {
                 tools::component("runwasi")?.join("containerd-shim-runwasi-v1")
             }
-            Self::Runc => tools::component("containerd-2.4")?.join("containerd-shim-runc-v2"),
+            _ => tools::component("containerd-2.4")?.join("containerd-shim-runc-v2"),
         };
         path.canonicalize()
             .with_context(|| format!("{} was not built", path.display()))
@@ -65,20 +80,37 @@ impl Runtime {
             Self::Skiff | Self::SkiffLayer => "io.containerd.skiff.v1",
             Self::Runwasi | Self::RunwasiLayer => "io.containerd.runwasi.v1",
             Self::Runc => "io.containerd.runc.v2",
+            Self::Wasmedge | Self::WasmedgeInterpreter | Self::WasmedgeUncached => {
+                "io.containerd.wasmedge.v1"
+            }
+        }
+    }
+
+    /// The options of its handler, as TOML; empty for none.
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Self::WasmedgeInterpreter => "[WasmEdge]\nInterpreter = true\n",
+            Self::WasmedgeUncached => "CachePolicy = \"off\"\n",
+            _ => "",
         }
     }
 
     /// The name under which it serves the task API. runwasi's adapter knows the older one only.
     pub(crate) fn service(self) -> &'static str {
         match self {
-            Self::Skiff | Self::SkiffLayer | Self::Runc => "containerd.task.v3.Task",
             Self::Runwasi | Self::RunwasiLayer => "containerd.task.v2.Task",
+            _ => "containerd.task.v3.Task",
         }
     }
 
     /// Whether its module is a layer of an image that containerd holds.
     pub(crate) fn in_layer(self) -> bool {
         matches!(self, Self::SkiffLayer | Self::RunwasiLayer)
+    }
+
+    /// Whether it is WasmEdge that runs the module.
+    fn is_wasmedge(self) -> bool {
+        self.kind() == "io.containerd.wasmedge.v1"
     }
 
     /// Whether it runs Wasm.

@@ -5,6 +5,7 @@
 #   bundle.sh packages DIR    fetches and unpacks the packages into DIR (once; later calls find them)
 #   bundle.sh build DIR OUT   the same, builds host and worker against them, and puts the bundle into
 #                             OUT/engines/wasmedge/<version>
+#   bundle.sh clippy DIR      looks for what is wrong with the sources
 #
 # Exit status 3: this machine cannot make the bundle, which is no fault of the sources. One sentence says why.
 #
@@ -21,6 +22,7 @@ architecture=amd64
 triplet=x86_64-linux-gnu
 loader=ld-linux-x86-64.so.2
 target=x86_64-unknown-linux-gnu
+cargo_target=${CARGO_TARGET_DIR:-$PWD/target}/wasmedge
 
 say() { echo "wasmedge: $*" >&2; }
 cannot() { say "left out of this build, which is complete but for it: $*"; exit 3; }
@@ -60,20 +62,26 @@ packages() {
     touch "$dir/complete"
 }
 
-build() {
-    local dir out
-    dir=$(realpath "$1") out=$2
-    local libraries=$dir/root/usr/lib/$triplet link=$dir/link bundle=$out/engines/wasmedge/$version
+with_library() { # folder with the packages, cargo's words…
+    local dir=$1 link=$1/link
+    shift
     # Nothing but the library: the crate's build script puts the folder on the path of its own tools' libraries.
     mkdir -p "$link"
-    cp -a "$libraries"/libwasmedge.so* "$link/"
-    local identity cargo_target=${CARGO_TARGET_DIR:-$PWD/target}/wasmedge
+    cp -a "$dir/root/usr/lib/$triplet"/libwasmedge.so* "$link/"
+    local identity
     identity=$(sha256sum <"$dir/packages.sha256" | cut -c1-16)
     # These flags take the place of those for Skiff's own executables, which are static.
     WASMEDGE_INCLUDE_DIR=$dir/root/usr/include WASMEDGE_LIB_DIR=$link WASMEDGE_RUST_BINDGEN_PATH=$PWD/bindgen.sh \
         SKIFF_BUNDLE=$identity \
         RUSTFLAGS='--cfg getrandom_backend="linux_getrandom"' \
-        cargo build --release --locked --workspace --target "$target" --target-dir "$cargo_target"
+        cargo "$1" --release --locked --workspace --target "$target" --target-dir "$cargo_target" "${@:2}"
+}
+
+build() {
+    local dir out
+    dir=$(realpath "$1") out=$2
+    local libraries=$dir/root/usr/lib/$triplet bundle=$out/engines/wasmedge/$version
+    with_library "$dir" build
 
     local new=$bundle.new
     rm -rf "$new"
@@ -114,5 +122,6 @@ stub() { # folder with WasmEdge's library, folder to write to
 case ${1:-} in
 packages) packages "$2" ;;
 build) packages "$2" && build "$2" "$3" ;;
-*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+clippy) packages "$2" && with_library "$(realpath "$2")" clippy --all-targets -- -D warnings ;;
+*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

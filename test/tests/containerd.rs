@@ -24,6 +24,8 @@ mod cycles;
 mod disk;
 #[path = "containerd/endings.rs"]
 mod endings;
+#[path = "containerd/engine_options.rs"]
+mod engine_options;
 #[path = "containerd/engine_table.rs"]
 mod engine_table;
 #[path = "containerd/engines.rs"]
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         figures::CASES,
         options::CASES,
         engines::CASES,
+        engine_options::CASES,
         engine_table::CASES,
         http::CASES,
         http_end::CASES,

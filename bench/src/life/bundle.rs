@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::types::mount::Mount;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -26,6 +27,10 @@ pub(crate) enum Program {
     Hello,
     /// The same from the smallest module.
     Small,
+    /// The same from a module of more than a megabyte: see [`super::engines`].
+    Large,
+    /// The same after a long calculation.
+    Hash,
     /// Stays.
     Sleep,
     /// The program of a sandbox: native. Skiff has one of its own.
@@ -118,6 +123,20 @@ impl<'a> Bundle<'a> {
         vec![mount]
     }
 
+    /// The options of the handler, as containerd's CRI sends a table of them.
+    pub(crate) fn options(&self) -> Option<Any> {
+        let body = Some(self.runtime.options()).filter(|body| !body.is_empty())?;
+        // Of `runtimeoptions.v1.Options` the field `config_body`.
+        let mut value = vec![0x1a];
+        value.push(u8::try_from(body.len()).ok()?);
+        value.extend(body.as_bytes());
+        Some(Any {
+            type_url: "runtimeoptions.v1.Options".to_owned(),
+            value,
+            ..Any::default()
+        })
+    }
+
     /// Where the container's output and errors go.
     pub(crate) fn outputs(&self) -> [String; 2] {
         ["stdout", "stderr"].map(|name| self.path.join(name).display().to_string())
@@ -170,8 +189,10 @@ pub(crate) fn arguments(runtime: Runtime, program: Program) -> &'static [&'stati
     match (runtime.is_wasm(), program) {
         (true, Program::Hello) => &["/app.wasm"],
         (true, Program::Small) => &["/small.wasm"],
+        (true, Program::Large) => &["/large.wasm"],
+        (true, Program::Hash) => &["/hash.wasm"],
         (true, Program::Sleep) => &["/app.wasm", "sleep"],
-        (false, Program::Hello | Program::Small) => &["/hello"],
+        (false, Program::Hello | Program::Small | Program::Large | Program::Hash) => &["/hello"],
         (_, Program::Sleep | Program::Pause) => &["/hello", "sleep"],
     }
 }

@@ -204,6 +204,11 @@ fn promises(found: &Found, number: usize) -> Vec<Promise> {
     ]
 }
 
+/// What of these pods, alive at once, each takes: the sum of the PSS of shim, pause and container, in megabytes.
+pub(super) fn memory_of_a_pod(stage: &Stage, runtime: Runtime, number: usize) -> Result<f64> {
+    Ok(alive(stage, runtime, number)?.pss)
+}
+
 /// Reads the kernel memory of the bench's cgroup, in megabytes.
 struct KernelMemory {
     directory: PathBuf,

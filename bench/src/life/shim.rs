@@ -202,6 +202,7 @@ pub(crate) fn create_request(bundle: &Bundle<'_>) -> CreateTaskRequest {
     request.bundle = bundle.path.display().to_string();
     request.rootfs = bundle.rootfs();
     [request.stdout, request.stderr] = bundle.outputs();
+    request.options = bundle.options().into();
     request
 }
 

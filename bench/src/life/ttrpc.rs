@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::proto::{self, Code, Request, Response};
 
-/// A shim that does not answer is a fault of the run, not a long sample.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A shim that does not answer is a fault of the run, not a long sample; a compilation may take two minutes.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// Length, stream, type and flags.
 pub(super) const HEADER: usize = 10;
 

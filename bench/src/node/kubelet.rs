@@ -118,13 +118,18 @@ pub(super) fn handler(runtime: Runtime) -> &'static str {
         Runtime::Skiff | Runtime::SkiffLayer => "skiff",
         Runtime::Runwasi | Runtime::RunwasiLayer => "runwasi",
         Runtime::Runc => "runc",
+        Runtime::Wasmedge | Runtime::WasmedgeInterpreter | Runtime::WasmedgeUncached => "wasmedge",
     }
 }
 
 /// The image of a runtime's container: the module where the runtime has it, or the program.
 pub(super) fn image_of(runtime: Runtime, name: &str, module: &[u8], program: &[u8]) -> Image {
     match runtime {
-        Runtime::Skiff | Runtime::Runwasi => Image::root_file(name, module),
+        Runtime::Skiff
+        | Runtime::Runwasi
+        | Runtime::Wasmedge
+        | Runtime::WasmedgeInterpreter
+        | Runtime::WasmedgeUncached => Image::root_file(name, module),
         Runtime::SkiffLayer | Runtime::RunwasiLayer => {
             Image::layer(&format!("{name}-layer"), module)
         }

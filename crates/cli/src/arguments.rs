@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::compiled::ENGINE;
 use crate::quantity;
 
 /// WebAssembly as ordinary containers: build and inspect images, look after a node.
@@ -310,6 +311,10 @@ pub(crate) struct Warm {
     /// For handlers whose options say WasiP3 = true: their code is compiled apart
     #[arg(long)]
     pub(crate) wasi_p3: bool,
+
+    /// For handlers of this engine
+    #[arg(long, value_name = "ENGINE", default_value = ENGINE, value_parser = ["wasmtime", "wasmedge"])]
+    pub(crate) engine: String,
 
     #[command(flatten)]
     pub(crate) place: Place,

@@ -9,7 +9,10 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use skiff_engine::options::{CodeOptions, OptLevel, Proposal};
-use wasmedge_sdk::config::{CommonConfigOptions, CompilerConfigOptions, Config, ConfigBuilder};
+use wasmedge_sdk::config::{
+    CommonConfigOptions, CompilerConfigOptions, Config, ConfigBuilder, RuntimeConfigOptions,
+    StatisticsConfigOptions,
+};
 use wasmedge_sdk::error::WasmEdgeError;
 use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, RunMode};
 
@@ -48,11 +51,18 @@ pub fn interpreted_module(entry: &File) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(module))
 }
 
-/// The configuration for a host or a worker.
+/// The most pages of a memory where no option says otherwise: all that addresses of 32 bits reach.
+const ALL_PAGES: u32 = 65_536;
+
+/// The configuration for a host or a worker. Only to the host it matters how many `pages` a memory may have.
 ///
 /// # Errors
 /// None are expected: the values are constants that WasmEdge accepts.
-pub fn config(code: &CodeOptions, level: OptLevel) -> Result<Config, Box<WasmEdgeError>> {
+pub fn config(
+    code: &CodeOptions,
+    level: OptLevel,
+    pages: Option<u32>,
+) -> Result<Config, Box<WasmEdgeError>> {
     let allows = |proposal| code.proposals.allows(proposal);
     let common = CommonConfigOptions::new()
         .bulk_memory_operations(allows(Proposal::BulkMemory))
@@ -85,8 +95,14 @@ pub fn config(code: &CodeOptions, level: OptLevel) -> Result<Config, Box<WasmEdg
         // A guest is ended by a signal to its process, so it needs no checks of its own.
         .interruptible(false)
         .generic_binary(false);
+    let runtime = RuntimeConfigOptions::new().max_memory_pages(pages.unwrap_or(ALL_PAGES));
+    let statistics = StatisticsConfigOptions::new()
+        .count_instructions(code.statistics)
+        .measure_time(code.statistics);
     ConfigBuilder::new(common)
         .with_compiler_config(compiler)
+        .with_runtime_config(runtime)
+        .with_statistics_config(statistics)
         .build()
 }
 

@@ -172,6 +172,10 @@ pub struct CodeOptions {
     pub proposals: Proposals,
     /// The code keeps the module's debug information, for files and lines in backtraces.
     pub lines: bool,
+    /// The code counts the instructions that it executes (WasmEdge).
+    pub statistics: bool,
+    /// There is no code but the module itself, checked, for the interpreter (WasmEdge).
+    pub interpreted: bool,
 }
 
 impl Default for CodeOptions {
@@ -180,6 +184,8 @@ impl Default for CodeOptions {
             wasi_p3: false,
             proposals: Proposals::default(),
             lines: true,
+            statistics: false,
+            interpreted: false,
         }
     }
 }
@@ -209,6 +215,10 @@ pub struct GuestOptions {
     pub memory_cap: Option<MemoryCap>,
     /// How long the guest may run.
     pub time_limit: Option<Duration>,
+    /// The most pages that a memory of the guest may have (WasmEdge).
+    pub memory_pages: Option<u32>,
+    /// A directory of the node with plugins for the guest (WasmEdge).
+    pub plugins: Option<String>,
 }
 
 /// How the cap on a guest's memory is applied. Its value may change while the guest runs, so it is not in the order: see
@@ -233,6 +243,8 @@ impl Default for GuestOptions {
             backtrace: true,
             memory_cap: None,
             time_limit: None,
+            memory_pages: None,
+            plugins: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::doctor::{containerd, cri};
 
 /// The shim's options and their defaults, as TOML.
-pub const DEFAULTS: [(&str, &str); 16] = [
+pub const DEFAULTS: [(&str, &str); 18] = [
     ("SystemdCgroup", "false"),
     ("Engine", "\"\""),
     ("Engines", "[]"),
@@ -28,7 +28,9 @@ pub const DEFAULTS: [(&str, &str); 16] = [
     ("OptLevel", "\"speed\""),
     ("Backtrace", "\"lines\""),
     ("Proposals", "{}"),
+    ("CachePolicy", "\"use\""),
     ("Http", "{}"),
+    ("WasmEdge", "{}"),
 ];
 
 /// A handler of containerd's.

@@ -12,7 +12,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{CodedInputStream, Message};
 use containerd_shim_protos::shim::oci::Options as RuncMessage;
 use serde::Deserialize;
-use skiff_engine::compile::CompileOptions;
+use skiff_engine::compile::{CachePolicy, CompileOptions};
 use skiff_engine::options::{
     self as contract, CodeOptions, DEFAULT_STACK, GuestOptions, OptLevel, Proposals,
 };
@@ -22,9 +22,11 @@ use skiff_engine::service::ServiceOptions;
 use values::{
     Backtrace, MemoryCap, StackSize, TimeLimit, engine, engines, proposals, text, versions,
 };
+use wasmedge::WasmEdge;
 
 pub mod http;
 pub mod values;
+pub mod wasmedge;
 
 use crate::engine::Engine;
 use crate::runc::RuncOptions;
@@ -84,9 +86,15 @@ pub struct Options {
     /// What modules may use of WebAssembly.
     #[serde(rename = "Proposals", deserialize_with = "proposals")]
     pub proposals: Proposals,
+    /// What the node's cache of compiled code is for.
+    #[serde(rename = "CachePolicy", deserialize_with = "text")]
+    pub cache_policy: CachePolicy,
     /// How components that handle HTTP requests are served.
     #[serde(rename = "Http")]
     pub http: Http,
+    /// What WasmEdge alone can do.
+    #[serde(rename = "WasmEdge")]
+    pub wasmedge: WasmEdge,
 }
 
 impl Default for Options {
@@ -108,7 +116,9 @@ impl Default for Options {
             opt_level: OptLevel::default(),
             backtrace: Backtrace::default(),
             proposals: Proposals::default(),
+            cache_policy: CachePolicy::default(),
             http: Http::default(),
+            wasmedge: WasmEdge::default(),
         }
     }
 }
@@ -127,6 +137,20 @@ impl Options {
         CompileOptions {
             code: self.code(),
             opt_level: self.opt_level,
+            cache: self.cache_policy,
+        }
+    }
+
+    /// The same for the built-in tools. They are Skiff's own: no policy for guests keeps them from being compiled.
+    pub fn compile_tools(&self) -> CompileOptions {
+        CompileOptions {
+            code: CodeOptions {
+                statistics: false,
+                interpreted: false,
+                ..self.code()
+            },
+            cache: CachePolicy::Use,
+            ..self.compile()
         }
     }
 
@@ -141,6 +165,8 @@ impl Options {
                 admits_minimum: self.memory_cap == MemoryCap::Default,
             }),
             time_limit: self.time_limit.0,
+            memory_pages: self.wasmedge.memory_pages.map(|pages| pages.0),
+            plugins: self.wasmedge.plugins.clone().map(|directory| directory.0),
         }
     }
 
@@ -160,6 +186,8 @@ impl Options {
             wasi_p3: self.wasi_p3,
             proposals: self.proposals,
             lines: self.backtrace == Backtrace::Lines,
+            statistics: self.wasmedge.statistics,
+            interpreted: self.wasmedge.interpreter,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::{self, Ran};
 use skiff_test::image::{Entry, Image};
-use skiff_test::node::{Node, Version};
+use skiff_test::node::{Node, Version, engine};
 use skiff_test::{guest, tools};
 
 skiff_test::cases!(
@@ -28,8 +28,11 @@ skiff_test::cases!(
 fn skiff_run(node: &Node, arguments: &[&str]) -> Result<Command> {
     let programs = tools::component(node.version().folder())?;
     let mut command = Command::new(tools::skiff("skiff")?);
+    command.arg("run");
+    if engine() != "wasmtime" && !arguments.contains(&"--engine") {
+        command.args(["--engine", engine()]);
+    }
     command
-        .arg("run")
         .args(arguments)
         .current_dir(node.directory().join("tmp"))
         .env("PATH", format!("{}:/usr/bin:/bin", programs.display()))
@@ -202,6 +205,7 @@ fn input_and_volumes() -> Result<()> {
 }
 
 fn limits_and_options() -> Result<()> {
+    guest::only_wasmtime("runs components, which the built-in tools are")?;
     let node = Node::start(Version::V2_4)?;
     let toolbox = tools::skiff("skiff-toolbox.wasm")?;
     let toolbox = toolbox.to_str().context("a path")?;

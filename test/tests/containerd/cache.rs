@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use skiff_test::command::wait_for;
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Task, Version};
+use skiff_test::node::{Node, Task, Version, engine};
 
 skiff_test::cases!(
     compiled_once,
@@ -65,6 +65,14 @@ fn identities(node: &Node) -> Result<BTreeMap<PathBuf, u64>> {
         .collect()
 }
 
+/// A module of so many functions as take wasmtime a while to compile. LLVM takes the same for a tenth of them.
+fn slow(functions: usize) -> Result<Vec<u8>> {
+    guest::functions(match engine() {
+        "wasmedge" => functions / 10,
+        _ => functions,
+    })
+}
+
 fn layer(node: &Node) -> Result<Image> {
     let image = Image::layer("layer", &guest::module()?);
     node.import(&image)?;
@@ -79,7 +87,7 @@ fn runs(node: &Node, image: &Image) -> Result<()> {
 fn compiled_once() -> Result<()> {
     for version in Version::ALL {
         let node = Node::cold(version)?;
-        let image = Image::layer("large", &guest::functions(20_000)?);
+        let image = Image::layer("large", &slow(20_000)?);
         node.import(&image)?;
         let first = node.run(&image).output()?;
         first.clone().ok()?;
@@ -112,7 +120,7 @@ fn compiled_once_for_layer_and_file() -> Result<()> {
 
 fn two_at_once_compile_once() -> Result<()> {
     let node = Node::cold(Version::V2_4)?;
-    let image = Image::layer("large", &guest::functions(30_000)?);
+    let image = Image::layer("large", &slow(30_000)?);
     node.import(&image)?;
     let mut children = (0..4)
         .map(|_| node.run(&image).spawn())
@@ -192,9 +200,10 @@ fn code_is_shared_and_clean() -> Result<()> {
                 .sum::<u64>()
         };
         let mappings = code_mappings(process, &entry)?;
-        assert_eq!(
-            sum(&mappings, "Private_Dirty"),
-            0,
+        // WasmEdge's is a shared library: its loader writes addresses into a page of it.
+        let written = if engine() == "wasmedge" { 4 } else { 0 };
+        ensure!(
+            sum(&mappings, "Private_Dirty") <= written,
             "private dirty pages of code: {mappings:?}"
         );
         ensure!(
@@ -342,7 +351,7 @@ fn entry_removed_while_it_runs() -> Result<()> {
 
 fn worker_killed() -> Result<()> {
     let node = Node::cold(Version::V2_4)?;
-    let image = Image::layer("large", &guest::functions(30_000)?);
+    let image = Image::layer("large", &slow(30_000)?);
     node.import(&image)?;
     let mut child = node.run(&image).spawn()?;
     let worker = wait_for(
@@ -380,7 +389,7 @@ fn large_module_leaves_others_alone() -> Result<()> {
     let node = Node::cold(Version::V2_4)?;
     let quick = small(&node)?;
     runs_small(&node, &quick)?;
-    let large = Image::layer("large", &guest::functions(60_000)?);
+    let large = Image::layer("large", &slow(60_000)?);
     node.import(&large)?;
     let run = node.run(&large);
     let id = run.id().to_owned();
@@ -465,7 +474,7 @@ fn large_module_leaves_others_alone() -> Result<()> {
 /// A pod with less memory than compiling takes runs all the same.
 fn pod_is_not_charged() -> Result<()> {
     let node = Node::cold(Version::V2_4)?;
-    let image = Image::layer("large", &guest::functions(25_000)?);
+    let image = Image::layer("large", &slow(25_000)?);
     node.import(&image)?;
     let ran = node
         .run(&image)

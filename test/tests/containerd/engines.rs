@@ -28,7 +28,7 @@ skiff_test::cases!(
 );
 
 /// The bundle, where this machine could make it.
-fn bundle() -> Result<PathBuf> {
+pub(crate) fn bundle() -> Result<PathBuf> {
     let versions = tools::skiff_dir().join("engines/wasmedge");
     let Some(version) = fs::read_dir(&versions).ok().and_then(|mut all| all.next()) else {
         skiff_test::skip!("there is no WasmEdge in {}", versions.display());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use skiff_test::guest;
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Version};
+use skiff_test::node::{Node, Version, WASMEDGE, WASMTIME, engine};
 
 skiff_test::cases!(at_a_keyboard, attached_again, log_of_much_output, of_a_pod,);
 
@@ -197,7 +197,12 @@ fn of_a_pod() -> Result<()> {
 }
 
 fn run(image: &Image, id: &str, remove: bool) -> Vec<String> {
-    let mut words = vec!["run", "--tty", "--runtime", "io.containerd.wasmtime.v1"];
+    // A type by its whole name under both engines.
+    let runtime = match engine() {
+        "wasmedge" => WASMEDGE,
+        _ => WASMTIME,
+    };
+    let mut words = vec!["run", "--tty", "--runtime", runtime];
     if remove {
         words.push("--rm");
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use skiff_test::command;
 use skiff_test::guest;
 use skiff_test::image::{Entry, Image};
-use skiff_test::node::{Cri, Node, Options, Pod, Version};
+use skiff_test::node::{Cri, Node, Options, Pod, Version, engine};
 
 skiff_test::cases!(
     handlers_tell_what_they_can,
@@ -39,6 +39,19 @@ fn namespaces(network: u32) -> Value {
         "network": network,
         "userns_options": { "mode": 0, "uids": mapping(), "gids": mapping() },
     })
+}
+
+/// A host with libraries of its own finds their loader through /proc. Where a container is started as root of its user
+/// namespace, everybody must be able to search that, as is usual.
+fn proc_is_open() -> Result<()> {
+    let mode = fs::metadata("/proc")?.mode();
+    if engine() == "wasmedge" && mode & 1 == 0 {
+        skiff_test::skip!(
+            "only root may search this machine's /proc (mode {:o})",
+            mode & 0o777
+        );
+    }
+    Ok(())
 }
 
 /// A container with a volume at `/data` that shows its ids as the pod's.
@@ -197,6 +210,7 @@ fn a_volume_in_a_pod_of_its_own(version: Version) -> Result<()> {
 }
 
 fn a_pod_in_the_nodes_network() -> Result<()> {
+    proc_is_open()?;
     let mut node = Node::start(Version::V2_4)?;
     let image = Image::layer("layer", &guest::module()?);
     let reference = node.registry()?.push(&image, "guest")?;
@@ -222,6 +236,7 @@ fn a_pod_in_the_nodes_network() -> Result<()> {
 
 /// Not root in there: what it writes is that user's on the node, what is root's it cannot write.
 fn a_user_without_rights() -> Result<()> {
+    proc_is_open()?;
     let mut node = Node::start(Version::V2_4)?;
     let image = Image::layer("layer", &guest::module()?);
     let reference = node.registry()?.push(&image, "guest")?;
@@ -258,6 +273,7 @@ fn a_user_without_rights() -> Result<()> {
 
 /// A module, a built-in tool and a Linux program: each has the container's ids, and no more rights.
 fn what_joins_a_container() -> Result<()> {
+    proc_is_open()?;
     let mut node = open_node(Version::V2_4)?;
     let busybox = fs::read("/bin/busybox")?;
     let image = Image::root_file("file", &guest::module()?).with_root(&[Entry::file(
@@ -317,18 +333,16 @@ fn read_only_below_too() -> Result<()> {
     let below = volume.join("below");
     fs::create_dir_all(&below)?;
     mount("tmpfs", &below, "tmpfs", MountFlags::empty(), None)?;
+    // The engines have other numbers for the same error.
+    let refused = match engine() {
+        "wasmedge" => "write failed: read-only filesystem or storage medium\n",
+        _ => "write failed: uncategorized error\n",
+    };
     let result = (|| {
         let pod = cri.pod("wasmtime", "pod")?;
         for (recursive, expected) in [
-            (
-                false,
-                "write failed: uncategorized error\nwritten /data/below/x\n",
-            ),
-            (
-                true,
-                "write failed: uncategorized error\n\
-                 write failed: uncategorized error\n",
-            ),
+            (false, format!("{refused}written /data/below/x\n")),
+            (true, refused.repeat(2)),
         ] {
             let config = json!({
                 "args": ["write", "/data/x", "x", "write", "/data/below/x", "x"],

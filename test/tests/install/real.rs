@@ -24,6 +24,7 @@ skiff_test::cases!(
     a_handler_that_cri_does_not_show_is_rolled_back,
     an_upgrade_keeps_what_running_pods_need,
     a_node_that_is_mounted_in_a_container,
+    wasmedge_is_proven_like_the_others,
 );
 
 /// A containerd that a script starts and restarts, as a service manager would.
@@ -395,4 +396,53 @@ fn a_node_that_is_mounted_in_a_container() -> Result<()> {
     contained("uninstall")?.ok()?;
     ensure!(daemon.config()? == config, "{}", daemon.config()?);
     daemon.ensure_clean()
+}
+
+/// Its folder comes along, and a probe runs under it before anything is changed.
+fn wasmedge_is_proven_like_the_others() -> Result<()> {
+    let bundle = tools::skiff_dir().join("engines");
+    if !bundle.is_dir() {
+        skiff_test::skip!("there is no WasmEdge in {}", bundle.display());
+    }
+    for version in [Version::V2_4, Version::V1_7] {
+        let daemon = Daemon::start(version)?;
+        let copied = daemon.path("bin/engines");
+        let mut copy = Command::new("cp");
+        command::run(copy.arg("-r").arg(&bundle).arg(&copied))?.ok()?;
+        let (config, pid) = (daemon.config()?, daemon.pid());
+        let said = daemon.skiff_node(&["install", "--json"])?.ok()?;
+        ensure!(said.contains("\"proven\":true"), "{said}");
+        ensure!(
+            daemon.config()?.contains("runtimes.wasmedge]"),
+            "{}",
+            daemon.config()?
+        );
+        let shim = Path::new("/opt/skiff/current/containerd-shim-wasmedge-v1");
+        ensure!(shim.exists(), "{} was not made", shim.display());
+        let status = daemon.skiff_node(&["status"])?.ok()?;
+        ensure!(
+            status.contains("proven") && status.contains("wasmedge"),
+            "{status}"
+        );
+        daemon.skiff_node(&["uninstall"])?.ok()?;
+        ensure!(daemon.config()? == config, "{}", daemon.config()?);
+        daemon.ensure_clean()?;
+
+        // A host that does not run is found by the probe.
+        let pid_before = daemon.pid();
+        ensure!(pid_before != pid, "containerd was not restarted");
+        for engine in fs::read_dir(copied.join("wasmedge"))? {
+            let host = engine?.path().join("skiff-host-wasmedge");
+            fs::write(&host, "#!/bin/sh\nexit 9\n")?;
+        }
+        let ran = daemon.skiff_node(&["install"])?;
+        ran.fails_with(&["nothing was changed", "wasmedge"])?;
+        ensure!(
+            daemon.config()? == config && daemon.pid() == pid_before,
+            "something was done"
+        );
+        daemon.skiff_node(&["uninstall"])?.ok()?;
+        daemon.ensure_clean()?;
+    }
+    Ok(())
 }

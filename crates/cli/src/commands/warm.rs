@@ -11,7 +11,6 @@ use skiff_image::view::Digest;
 
 use crate::Outcome;
 use crate::arguments::Warm;
-use crate::compiled::ENGINE;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::quantity;
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: &Warm, output: &Output) -> anyhow::Result<Outcome> 
             "compiled code is put into the node's cache, which is root's alone: run this as root"
         );
     }
-    let compiler = Compiler::new(Settings::beside_own_executable(ENGINE)?)?;
+    let compiler = Compiler::new(Settings::beside_own_executable(&arguments.engine)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

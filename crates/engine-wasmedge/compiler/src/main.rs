@@ -135,10 +135,13 @@ fn core_module(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Failure> {
 }
 
 fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Vec<u8>, Failure> {
-    let config =
-        skiff_engine_wasmedge::config(&order.code, order.opt_level).map_err(Failure::Engine)?;
+    let config = skiff_engine_wasmedge::config(&order.code, order.opt_level, None)
+        .map_err(Failure::Engine)?;
     // Loading checks it too, and what is wrong with a module is said better here.
     Module::from_bytes(Some(&config), wasm).map_err(Failure::Invalid)?;
+    if order.code.interpreted {
+        return Ok(skiff_engine_wasmedge::interpreted(wasm));
+    }
     let compiler = Compiler::new(Some(&config)).map_err(Failure::Engine)?;
     match compiler.compile_from_bytes(wasm, "code", SCRATCH) {
         Ok(path) => std::fs::read(path).map_err(Failure::Read),

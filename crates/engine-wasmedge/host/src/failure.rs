@@ -41,7 +41,9 @@ pub(crate) enum Failure {
     },
     /// An import that nothing provides.
     #[error(
-        "{guest} imports {name} from {module}, which is not provided here: WasmEdge has wasi_snapshot_preview1 alone; build the guest for a WASI target, for example wasm32-wasip1"
+        "{guest} imports {name} from {module}, which is not provided here: WasmEdge has wasi_snapshot_preview1 {}; build the guest for a WASI target, for example wasm32-wasip1{}",
+        beside(plugins.as_deref()),
+        if plugins.is_none() { ", or let the handler's option PluginDirectory (of the table WasmEdge) name a directory with a plugin for it" } else { "" }
     )]
     Import {
         /// The guest.
@@ -50,6 +52,31 @@ pub(crate) enum Failure {
         module: String,
         /// What of it.
         name: String,
+        /// What plugins provide, where there are any.
+        plugins: Option<String>,
+    },
+    /// Where plugins should be.
+    #[error(
+        "could not look for plugins in {directory}, which the handler's option PluginDirectory names"
+    )]
+    Plugins {
+        /// The directory.
+        directory: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A memory that is larger from the start.
+    #[error(
+        "{guest} declares a memory of {declared} pages, and the handler's option MemoryPages allows {allowed}"
+    )]
+    Pages {
+        /// The guest.
+        guest: String,
+        /// What it declares.
+        declared: u32,
+        /// What it may have.
+        allowed: u32,
     },
     /// The function of the entrypoint.
     #[error("{guest} has no function {function} without parameters; it exports {exported}")]
@@ -64,4 +91,11 @@ pub(crate) enum Failure {
     /// The container.
     #[error(transparent)]
     Execute(#[from] ExecuteError),
+}
+
+fn beside(plugins: Option<&str>) -> String {
+    match plugins {
+        None => "alone".to_owned(),
+        Some(modules) => format!("and what its plugins provide ({modules})"),
+    }
 }

@@ -4,9 +4,10 @@ use skiff_engine::order::Guest;
 use wasmedge_sdk::{ExternalInstanceType, Module};
 
 use crate::failure::Failure;
+use crate::plugins::Plugins;
 
 /// The one module that is provided.
-const WASI: &str = "wasi_snapshot_preview1";
+pub(crate) const WASI: &str = "wasi_snapshot_preview1";
 /// What is called unless the entrypoint says otherwise.
 pub(crate) const START: &str = "_start";
 /// Called before: a library ("reactor") sets itself up in it.
@@ -16,16 +17,25 @@ pub(crate) const INITIALIZE: &str = "_initialize";
 ///
 /// # Errors
 /// It cannot run.
-pub(crate) fn check(module: &Module, guest: &Guest) -> Result<(), Failure> {
-    if let Some(import) = module
-        .imports()
-        .iter()
-        .find(|import| import.module_name() != WASI)
-    {
+pub(crate) fn check(module: &Module, guest: &Guest, plugins: &Plugins) -> Result<(), Failure> {
+    if let Some(import) = module.imports().iter().find(|import| {
+        let name = import.module_name();
+        name != WASI && !plugins.provide(&name)
+    }) {
         return Err(Failure::Import {
             guest: guest.name.clone(),
             module: import.module_name().into_owned(),
             name: import.name().into_owned(),
+            plugins: (guest.options.plugins.is_some()).then(|| plugins.modules()),
+        });
+    }
+    if let (Some(allowed), Some(declared)) = (guest.options.memory_pages, declared(module))
+        && declared > allowed
+    {
+        return Err(Failure::Pages {
+            guest: guest.name.clone(),
+            declared,
+            allowed,
         });
     }
     let wanted = function(guest);
@@ -47,6 +57,16 @@ pub(crate) fn check(module: &Module, guest: &Guest) -> Result<(), Failure> {
             exported.join(", ")
         },
     })
+}
+
+/// How many pages the largest of its memories begins with. WASI needs one that is exported.
+fn declared(module: &Module) -> Option<u32> {
+    let exports = module.exports();
+    let memories = exports.iter().filter_map(|export| match export.ty() {
+        Ok(ExternalInstanceType::Memory(kind)) => Some(kind.minimum()),
+        _ => None,
+    });
+    memories.max()
 }
 
 /// The function to call.

@@ -19,9 +19,11 @@ use wasmedge_sdk::Module;
 use wasmedge_sdk::config::Config;
 
 use crate::failure::Failure;
+use crate::plugins::Plugins;
 
 mod failure;
 mod link;
+mod plugins;
 mod run;
 #[expect(
     unsafe_code,
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
 struct Container {
     config: Config,
     module: Module,
+    plugins: Plugins,
     guest: Guest,
     notes: &'static File,
 }
@@ -89,10 +92,19 @@ fn become_container() -> Result<Container, Failure> {
     if guest.kind == CodeKind::Component {
         return Err(Failure::Component(guest.name));
     }
-    let config = skiff_engine_wasmedge::config(&guest.options.code, OptLevel::default())
-        .map_err(Failure::Engine)?;
+    let options = &guest.options;
+    let config =
+        skiff_engine_wasmedge::config(&options.code, OptLevel::default(), options.memory_pages)
+            .map_err(Failure::Engine)?;
     let module = load(&config, &entry, &guest)?;
-    link::check(&module, &guest)?;
+    let plugins = match &options.plugins {
+        Some(directory) => Plugins::load(directory)?,
+        None => Plugins::default(),
+    };
+    link::check(&module, &guest, &plugins)?;
+    if options.code.statistics {
+        sys::statistics::count();
+    }
     // Its lock tells the cache that the entry is used.
     std::mem::forget(entry);
 
@@ -100,6 +112,7 @@ fn become_container() -> Result<Container, Failure> {
     Ok(Container {
         config,
         module,
+        plugins,
         guest,
         notes,
     })
@@ -135,8 +148,9 @@ impl Container {
             .and_then(|()| sys::stack::limit(stack))
             .map_err(|error| chain(&error))
             .and_then(|()| {
-                skiff_host::confine::confine_to(&[syscalls::CALLS, syscalls::HERE])
-                    .map_err(|error| chain(&error))
+                let calls = [syscalls::CALLS, syscalls::HERE, syscalls::OF_PLUGINS];
+                let needed = if self.plugins.is_empty() { 2 } else { 3 };
+                skiff_host::confine::confine_to(&calls[..needed]).map_err(|error| chain(&error))
             });
         if let Err(reason) = prepared {
             last_words(
@@ -145,12 +159,18 @@ impl Container {
             );
             signal::end(skiff_engine::exit::TRAP);
         }
-        run::run(&self.config, &self.module, &self.guest, self.notes)
+        run::run(
+            &self.config,
+            &self.module,
+            &self.plugins,
+            &self.guest,
+            self.notes,
+        )
     }
 }
 
 /// Writes a message of the host to the container's log.
-fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     // Nobody reads it: then there is nobody to tell, either.
     drop(std::io::stderr().write_all(format!("{message}\n").as_bytes()));
 }

@@ -15,18 +15,33 @@ use wasmedge_sdk::wasi::WasiModule;
 use wasmedge_sdk::{Module, Store, Vm};
 
 use crate::link::{INITIALIZE, function, is_reactor};
-use crate::sys::{memory, stack};
+use crate::plugins::Plugins;
+use crate::sys::{memory, stack, statistics};
 
 /// The guest's directory, and the only one it has.
 const ROOT: &str = "/:/";
 
 /// Runs the guest to its end, which is the end of the process.
-pub(crate) fn run(config: &Config, module: &Module, guest: &Guest, notes: &'static File) -> ! {
+pub(crate) fn run(
+    config: &Config,
+    module: &Module,
+    plugins: &Plugins,
+    guest: &Guest,
+    notes: &'static File,
+) -> ! {
     let cap = Cap::new(guest, notes);
     if cap.is_set() {
         memory::cap(cap);
     }
-    let result = call(config, module, guest);
+    let result = call(config, module, plugins, guest);
+    if let Some((count, rate)) = statistics::counted() {
+        let name = &guest.name;
+        crate::complain(&if rate.is_finite() {
+            format!("skiff: {name} executed {count} instructions, {rate:.0} in a second")
+        } else {
+            format!("skiff: {name} executed {count} instructions")
+        });
+    }
     // What was refused may be why it ended so.
     let mut words = memory::complaint().unwrap_or_default();
     let code = match result {
@@ -74,12 +89,16 @@ fn obituary(guest: &Guest, end: &End) -> String {
     }
 }
 
-fn call(config: &Config, module: &Module, guest: &Guest) -> Result<u8, End> {
+fn call(config: &Config, module: &Module, plugins: &Plugins, guest: &Guest) -> Result<u8, End> {
     let args = guest.args.iter().map(String::as_str).collect();
     let env = guest.env.iter().map(String::as_str).collect();
     let mut wasi = WasiModule::create(Some(args), Some(env), Some(vec![ROOT]))?;
+    let mut provided = plugins.instances(module)?;
     let mut instances: HashMap<String, &mut dyn SyncInst> = HashMap::new();
     instances.insert(wasi.name().to_owned(), wasi.as_mut());
+    for (name, instance) in &mut provided {
+        instances.insert(name.clone(), instance);
+    }
     let mut vm = Vm::new(Store::new(Some(config), instances)?);
     let registered = vm.register_module(None, module.clone()).map(drop);
     // A memory that could not be had is an empty one to WasmEdge.
@@ -93,8 +112,9 @@ fn call(config: &Config, module: &Module, guest: &Guest) -> Result<u8, End> {
         }
         Ok(())
     });
-    // Its destructor does what the end of the process does faster.
+    // Their destructors do what the end of the process does faster.
     std::mem::forget(vm);
+    std::mem::forget(provided);
     match result {
         Ok(()) => Ok(exit_code(wasi.exit_code())),
         Err(error) if is_exit(&error) => Ok(exit_code(wasi.exit_code())),

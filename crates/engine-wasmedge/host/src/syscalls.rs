@@ -1,14 +1,13 @@
 //! Which system calls the host makes once its guest runs, and why. Compiled code was made executable before.
 
-use skiff_sandbox::filter::own::{ABORT, Allowed, NOT_EXECUTABLE, REFUSED, allow, allow_if, low};
+use skiff_sandbox::filter::own::{
+    ABORT, Allowed, INTERNET, NOT_EXECUTABLE, PLAIN_FCNTL, REFUSED, THREAD, allow, allow_if, low,
+    unknown,
+};
 use skiff_sandbox::filter::{Action, Condition};
 
-/// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
-const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 1030])];
 /// `FIONREAD`.
 const BYTES_TO_READ: &[Condition] = &[low(1, u32::MAX, &[0x541b])];
-/// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
-const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 
 /// On every machine.
 pub(crate) const CALLS: &[Allowed] = &[
@@ -143,3 +142,22 @@ pub(crate) const HERE: &[Allowed] = &[
 ];
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const HERE: &[Allowed] = &[];
+
+/// Where the handler has plugins: they may calculate in threads of their own.
+pub(crate) const OF_PLUGINS: &[Allowed] = &[
+    allow_if(
+        libc::SYS_clone,
+        THREAD,
+        Action::KILL_PROCESS,
+        "threads, and no processes",
+    ),
+    unknown(libc::SYS_clone3, "threads"),
+    allow(libc::SYS_rseq, "threads: without it the C library gives up"),
+    allow(libc::SYS_set_robust_list, "threads"),
+    allow(libc::SYS_sched_getaffinity, "how many threads"),
+    allow(libc::SYS_sched_setaffinity, "where they run"),
+    allow(libc::SYS_getcpu, "where they run"),
+    allow(libc::SYS_exit, "the end of a thread"),
+    allow(libc::SYS_prlimit64, "how large stacks are"),
+    allow(libc::SYS_sysinfo, "how much memory there is"),
+];

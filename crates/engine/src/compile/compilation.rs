@@ -10,9 +10,12 @@ use super::failure::Limit;
 use super::output::Output;
 use super::request::Request;
 use super::worker::{self, End, Job, Worker};
-use super::{Code, CompileError, ModuleBytes, Origin, chain, kind_of, leftover};
+use super::{CachePolicy, Code, CompileError, ModuleBytes, Origin, chain, kind_of, leftover};
 use crate::module::Form;
 use crate::order::{CodeKind, Compiled};
+
+/// Why code is not kept where that is as it should be.
+const UNKEPT: &str = "the handler's option CachePolicy is \"off\"";
 
 /// A module that is being compiled, with all the locks for it.
 pub(super) struct Compilation<'a> {
@@ -64,6 +67,7 @@ impl Compilation<'_> {
     /// The file of the cache that the code goes to; or memory, and why.
     async fn output(&self) -> Result<(Output, String), CompileError> {
         let reason = match &self.request.compiler.0.cache {
+            _ if self.is_unkept() => return Ok((self.memory()?, UNKEPT.to_owned())),
             Err(reason) => reason.clone(),
             Ok(cache) => {
                 let (cache, key) = (cache.clone(), self.key);
@@ -82,6 +86,11 @@ impl Compilation<'_> {
             self.request.name
         );
         Ok((self.memory()?, reason))
+    }
+
+    /// Code that is not kept is what was asked for.
+    fn is_unkept(&self) -> bool {
+        self.request.options.cache == CachePolicy::Off
     }
 
     /// A worker is the first process of its pid namespace and does not get the signal for a file that has become
@@ -204,7 +213,9 @@ impl Compilation<'_> {
         let (file, length, origin) = kept
             .await?
             .map_err(|error: io::Error| self.request.failed("keep its code in memory", error))?;
-        if let Origin::Uncached { reason, .. } = &origin {
+        if let Origin::Uncached { reason, .. } = &origin
+            && !self.is_unkept()
+        {
             log::warn!(
                 "module {} is not kept in the cache: {reason}",
                 self.request.name

@@ -69,6 +69,14 @@ pub enum CompileError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The cache has no code, and none may be made.
+    #[error(
+        "module {name} has no compiled code on this node for the options of its handler, whose CachePolicy = \"only\" keeps it from being compiled at a start: let `skiff cache warm` or the node's agent compile it ahead, or change the option"
+    )]
+    NotCached {
+        /// The module.
+        name: String,
+    },
     /// Too much code.
     #[error("could not compile module {name}: its code is larger than {} MiB, the limit of one module", limit >> 20)]
     Output {

@@ -88,13 +88,27 @@ impl std::fmt::Debug for Source<'_> {
     }
 }
 
-/// Options of a compilation that change the code; part of the key.
+/// Options of a compilation. Those that change the code are part of the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompileOptions {
     /// What the code may use and must hold.
     pub code: CodeOptions,
     /// How much work to put into it.
     pub opt_level: OptLevel,
+    /// What the cache is for. Not part of the key.
+    pub cache: CachePolicy,
+}
+
+/// What the node's cache is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// Code is taken from it, else made and kept there.
+    #[default]
+    Use,
+    /// Code is taken from it, and never made.
+    Only,
+    /// It is neither looked into nor added to: code is made each time, for one container.
+    Off,
 }
 
 impl CompileOptions {
@@ -104,6 +118,8 @@ impl CompileOptions {
             wasi_p3,
             proposals,
             lines,
+            statistics,
+            interpreted,
         } = self.code;
         let level = match self.opt_level {
             OptLevel::None => 0,
@@ -111,7 +127,11 @@ impl CompileOptions {
             OptLevel::SpeedAndSize => 2,
         };
         let [low, high] = proposals.bits();
-        [u8::from(wasi_p3) | u8::from(lines) << 1, level, low, high]
+        let flags = [wasi_p3, lines, statistics, interpreted]
+            .into_iter()
+            .enumerate()
+            .fold(0, |flags, (bit, set)| flags | u8::from(set) << bit);
+        [flags, level, low, high]
     }
 }
 

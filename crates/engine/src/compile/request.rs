@@ -5,13 +5,13 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use skiff_cache::{Key, KeyLock, SlotLock};
+use skiff_cache::{Cache, Key, KeyLock, SlotLock};
 
 use super::compilation::Compilation;
 use super::failure::{self, Limit};
 use super::{
-    BoxError, Code, CompileError, CompileOptions, Compiler, FetchModule, ModuleBytes, Origin,
-    Settings, Source, SourceError, blocking, chain, fingerprint, worker,
+    BoxError, CachePolicy, Code, CompileError, CompileOptions, Compiler, FetchModule, ModuleBytes,
+    Origin, Settings, Source, SourceError, blocking, chain, fingerprint, worker,
 };
 use crate::module;
 
@@ -40,14 +40,15 @@ impl Request<'_> {
     }
 
     async fn serve_file(&self, file: OwnedFd) -> Result<Code, CompileError> {
-        let (compiler, options) = (self.compiler.clone(), self.options);
+        let (compiler, cache, options) =
+            (self.compiler.clone(), self.cache().cloned(), self.options);
         let quick = is_quick(&file);
         let find = move || {
             let mut file = File::from(file);
-            let Some(cache) = compiler.cache() else {
+            let Some(cache) = cache else {
                 return Ok((file, None));
             };
-            let sha256 = fingerprint::resolve(cache, &fingerprint::of(&mut file)?);
+            let sha256 = fingerprint::resolve(&cache, &fingerprint::of(&mut file)?);
             Ok((
                 file,
                 sha256.and_then(|sha256| compiler.cached(&sha256, options)),
@@ -70,7 +71,7 @@ impl Request<'_> {
             None => self.compile(sha256, Bytes::Here(bytes)).await?,
         };
         if let (Some(cache), Origin::Cached | Origin::Compiled { .. }) =
-            (self.compiler.cache(), &code.origin)
+            (self.cache(), &code.origin)
         {
             let (cache, engine) = (cache.clone(), self.settings().engine.clone());
             self.blocking("note its digest", move || {
@@ -83,6 +84,11 @@ impl Request<'_> {
 
     /// Makes the code, unless another does while this waits for its turn.
     async fn compile(&self, sha256: [u8; 32], bytes: Bytes<'_>) -> Result<Code, CompileError> {
+        if self.options.cache == CachePolicy::Only {
+            return Err(CompileError::NotCached {
+                name: self.name.to_owned(),
+            });
+        }
         let key = self.compiler.key(&sha256, self.options);
         let deadline = Instant::now() + self.settings().waiting;
         let _lock = self.lock(&key, deadline).await?;
@@ -118,7 +124,7 @@ impl Request<'_> {
             slot,
         };
         let result = job.run().await;
-        if let (Err(error), Some(cache)) = (&result, self.compiler.cache())
+        if let (Err(error), Some(cache)) = (&result, self.cache())
             && let Some(limit) = limit_of(error)
         {
             let (cache, limits, engine) =
@@ -129,6 +135,13 @@ impl Request<'_> {
             .await?;
         }
         result
+    }
+
+    /// The cache, where it is to be used.
+    fn cache(&self) -> Option<&Cache> {
+        self.compiler
+            .cache()
+            .filter(|_| self.options.cache != CachePolicy::Off)
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -149,7 +162,7 @@ impl Request<'_> {
 
     async fn look_up(&self, sha256: &[u8; 32]) -> Option<Code> {
         let (compiler, sha256, options) = (self.compiler.clone(), *sha256, self.options);
-        let size = compiler.cache()?.size(&compiler.key(&sha256, options))?;
+        let size = self.cache()?.size(&compiler.key(&sha256, options))?;
         if size <= QUICK_CODE {
             return compiler.cached(&sha256, options);
         }
@@ -162,7 +175,7 @@ impl Request<'_> {
 
     /// Fails if the node remembers that the module failed at a limit just now.
     async fn recall(&self, key: &Key) -> Result<(), CompileError> {
-        let Some(cache) = self.compiler.cache().cloned() else {
+        let Some(cache) = self.cache().cloned() else {
             return Ok(());
         };
         let (key, limits, lifetime) = (*key, self.limits(), self.settings().remember_failure);
@@ -202,7 +215,7 @@ impl Request<'_> {
     /// The right to compile the key. `None` where there is no cache, or it cannot be locked: then each compiles
     /// for itself.
     async fn lock(&self, key: &Key, deadline: Instant) -> Result<Option<KeyLock>, CompileError> {
-        let Some(cache) = self.compiler.cache() else {
+        let Some(cache) = self.cache() else {
             return Ok(None);
         };
         let mut attempt = 0;

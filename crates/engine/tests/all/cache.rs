@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use skiff_engine::compile::Origin;
+use skiff_engine::compile::{CachePolicy, Origin};
 use skiff_sandbox::sys::mount::{self, Context, attribute};
 
 use super::*;
@@ -138,6 +138,30 @@ fn without_a_cache_code_is_kept_in_memory() {
     let code = run(compiler.code_for(Source::File(file(&module)), "x", CompileOptions::default()))
         .unwrap();
     assert_uncached(&code, &module, "mounted noexec");
+}
+
+#[test]
+fn a_policy_says_what_the_cache_is_for() {
+    let fixture = Fixture::new();
+    let module = binary("code");
+    let code = |cache| {
+        let options = CompileOptions {
+            cache,
+            ..CompileOptions::default()
+        };
+        run(fixture
+            .compiler
+            .code_for(Source::File(file(&module)), "x", options))
+    };
+    let error = code(CachePolicy::Only).unwrap_err();
+    assert!(matches!(error, CompileError::NotCached { .. }), "{error}");
+    let reason = "CachePolicy is \"off\"";
+    assert_uncached(&code(CachePolicy::Off).unwrap(), &module, reason);
+    // Not even a note of the file.
+    assert_eq!(fixture.entries(), 0);
+    code(CachePolicy::Use).unwrap();
+    assert_eq!(code(CachePolicy::Only).unwrap().origin, Origin::Cached);
+    assert_uncached(&code(CachePolicy::Off).unwrap(), &module, reason);
 }
 
 #[test]

@@ -2,15 +2,11 @@
 //! into a filter, and says what becomes of all other calls. Compiled code was made executable before.
 
 use skiff_engine::order::CodeKind;
+use skiff_sandbox::filter::Action;
 use skiff_sandbox::filter::own::{
-    ABORT, Allowed, NOT_EXECUTABLE, REFUSED, THREAD, allow, allow_if, low, unknown,
+    ABORT, Allowed, INTERNET, NOT_EXECUTABLE, PLAIN_FCNTL, REFUSED, THREAD, allow, allow_if,
+    unknown,
 };
-use skiff_sandbox::filter::{Action, Condition};
-
-/// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
-const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 1030])];
-/// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
-const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 
 /// For every guest.
 const ALWAYS: &[Allowed] = &[

@@ -130,7 +130,7 @@ impl CriConfig {
 }
 
 /// Options that the shim takes; a test of the shim's sees that these are all.
-pub const SHIM_OPTIONS: [&str; 16] = [
+pub const SHIM_OPTIONS: [&str; 18] = [
     "SystemdCgroup",
     "Engine",
     "Engines",
@@ -146,7 +146,9 @@ pub const SHIM_OPTIONS: [&str; 16] = [
     "OptLevel",
     "Backtrace",
     "Proposals",
+    "CachePolicy",
     "Http",
+    "WasmEdge",
 ];
 /// Options that containerd itself reads.
 pub(crate) const CONTAINERD_OPTIONS: [&str; 3] = ["TypeUrl", "ConfigPath", "ConfigBody"];

@@ -95,6 +95,10 @@ pub const fn low(argument: usize, mask: u32, values: &'static [u32]) -> Conditio
 
 /// For mmap and mprotect, whose third argument `prot` is: no `PROT_EXEC`.
 pub const NOT_EXECUTABLE: &[Condition] = &[low(2, 4, &[0])];
+/// For fcntl: `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_DUPFD_CLOEXEC`.
+pub const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 1030])];
+/// For socket: `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
+pub const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 /// For tgkill: `SIGABRT`.
 pub const ABORT: &[Condition] = &[low(2, u32::MAX, &[6])];
 /// For clone: `CLONE_VM` and `CLONE_THREAD` are set, nothing with `CLONE_NEW` in its name is.

@@ -139,7 +139,7 @@ pub(super) async fn find(
     } else if toolbox::has(command) {
         match toolbox::open(pod) {
             Ok(file) => {
-                let options = host.options.compile();
+                let options = host.options.compile_tools();
                 let name = toolbox::FILE.to_owned();
                 let engine = host.options.version_of(OF_COMPONENTS);
                 let source = Source::File(file);

@@ -72,6 +72,14 @@ fn every_option_reaches_the_engine() {
     assert_eq!(compile.opt_level, OptLevel::None);
     let proposals = compile.code.proposals;
     assert!(!proposals.allows(Proposal::Gc) && proposals.allows(Proposal::WideArithmetic));
+    let toml = "CachePolicy = \"only\"\n[WasmEdge]\nInterpreter = true\nStatistics = true\nMemoryPages = 16\nPluginDirectory = \"/opt/plugins\"\n";
+    let options = Options::from_toml(toml, "test").unwrap();
+    let (guest, compile) = (options.guest(), options.compile());
+    assert_eq!(compile.cache, CachePolicy::Only);
+    assert!(compile.code.interpreted && compile.code.statistics && guest.code == compile.code);
+    assert_eq!(guest.memory_pages, Some(16));
+    assert_eq!(guest.plugins.as_deref(), Some("/opt/plugins"));
+    assert_eq!(options.compile_tools(), CompileOptions::default());
     let default = Options::default();
     assert_eq!(default.compile(), CompileOptions::default());
     assert!(default.guest().memory_cap.unwrap().admits_minimum);
@@ -104,6 +112,19 @@ fn a_wrong_value_is_answered_with_what_is_allowed() {
             "\"none\", \"speed\" or \"speed_and_size\"",
         ),
         ("Backtrace = true", 1, "\"lines\", \"functions\" or \"off\""),
+        ("CachePolicy = \"never\"", 1, "\"use\", \"only\" or \"off\""),
+        (
+            "[WasmEdge]\nMemoryPages = 0",
+            2,
+            "a number of pages of 64 KiB, from 1 to 65536",
+        ),
+        ("[WasmEdge]\nStatistics = 1", 2, "expected a boolean"),
+        (
+            "[WasmEdge]\n\nPluginDirectory = \"plugins\"",
+            3,
+            "the absolute path of a directory of the node",
+        ),
+        ("[WasmEdge]\nPlugins = 1", 2, "unknown field `Plugins`"),
         ("Proposals = \"gc\"", 1, "a table of proposals"),
         (
             "[Proposals]\nsimd = true\ngcc = true",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+use skiff_engine::compile::CachePolicy;
 use skiff_engine::options::{OptLevel, Proposal, Proposals};
 
 use crate::engine::KNOWN;
@@ -163,6 +164,19 @@ impl Text for OptLevel {
             "none" => Some(Self::None),
             "speed" => Some(Self::Speed),
             "speed_and_size" => Some(Self::SpeedAndSize),
+            _ => None,
+        }
+    }
+}
+
+impl Text for CachePolicy {
+    const EXPECTED: &'static str = r#""use", "only" or "off""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "use" => Some(Self::Use),
+            "only" => Some(Self::Only),
+            "off" => Some(Self::Off),
             _ => None,
         }
     }

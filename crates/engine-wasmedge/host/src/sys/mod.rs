@@ -4,3 +4,4 @@
 pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod stack;
+pub(crate) mod statistics;
