@@ -67,8 +67,10 @@ pub(crate) unsafe extern "C" fn mmap(
     const FIXED: c_int = libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     const ACCESS: c_int = libc::PROT_READ | libc::PROT_WRITE;
     if flags & FIXED == FIXED && protection == ACCESS && !may_grow(address.addr(), length) {
+        // SAFETY: it takes nothing.
+        let error = unsafe { libc::__errno_location() };
         // SAFETY: the calling thread's own.
-        unsafe { libc::__errno_location().write(libc::ENOMEM) };
+        unsafe { error.write(libc::ENOMEM) };
         return libc::MAP_FAILED;
     }
     // SAFETY: the caller's promise; the kernel answers -1 for a failure, which is MAP_FAILED.

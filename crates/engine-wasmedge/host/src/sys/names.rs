@@ -37,7 +37,9 @@ pub(crate) unsafe extern "C" fn getaddrinfo(
     result: *mut *mut addrinfo,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    let (node, service) = unsafe { (text(node), text(service)) };
+    let node = unsafe { text(node) };
+    // SAFETY: as above.
+    let service = unsafe { text(service) };
     // SAFETY: null, or the caller's structure.
     let wish = match unsafe { hints.as_ref() } {
         Some(hints) => Wish {

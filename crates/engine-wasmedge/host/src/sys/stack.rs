@@ -95,8 +95,10 @@ pub(crate) unsafe extern "C" fn sigaction(
 
 /// Async-signal-safe.
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler; of a fault it has the address.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler.
+    let info_of_fault = unsafe { &*info };
+    // SAFETY: of a fault it has the address.
+    let address = unsafe { info_of_fault.si_addr() }.addr();
     let end = END.load(Ordering::Relaxed);
     if address.abs_diff(end) < NEAR {
         EXHAUSTED.store(true, Ordering::Relaxed);
