@@ -29,8 +29,10 @@ export PATH=$PATH:$HOME/.cargo/bin
 # The guest is built for Wasm, by a workspace of its own: neither the target nor the flags of ours are right for it.
 cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir test/guest/target --release \
   --target wasm32-wasip1 --target wasm32-wasip2
-cargo build --quiet --locked --manifest-path examples/http/Cargo.toml --target-dir examples/http/target --release \
-  --target wasm32-wasip2
+for example in http http-p3; do
+  cargo build --quiet --locked --manifest-path examples/$example/Cargo.toml --target-dir examples/$example/target --release \
+    --target wasm32-wasip2
+done
 cargo build --quiet --locked -p skiff-test --tests
 # A debug build on purpose: it has the places at which the tests kill it.
 build_node() {

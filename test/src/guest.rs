@@ -41,6 +41,14 @@ pub fn service() -> Result<Vec<u8>> {
     read("examples/http/target/wasm32-wasip2/release/http.wasm")
 }
 
+/// The same of WASI 0.3: `examples/http-p3`. Its handler needs `WasiP3 = true`.
+///
+/// # Errors
+/// If it was not built.
+pub fn service_p3() -> Result<Vec<u8>> {
+    read("examples/http-p3/target/wasm32-wasip2/release/http_p3.wasm")
+}
+
 fn built(target: &str) -> Result<Vec<u8>> {
     read(&format!("test/guest/target/{target}/release/guest.wasm"))
 }

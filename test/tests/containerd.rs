@@ -38,6 +38,10 @@ mod figures;
 mod http;
 #[path = "containerd/http_end.rs"]
 mod http_end;
+#[path = "containerd/http_p3.rs"]
+mod http_p3;
+#[path = "containerd/http_storm.rs"]
+mod http_storm;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
@@ -94,7 +98,9 @@ fn main() -> ExitCode {
         engine_options::CASES,
         engine_table::CASES,
         http::CASES,
+        http_p3::CASES,
         http_end::CASES,
+        http_storm::CASES,
         termination::CASES,
         endings::CASES,
         stats::CASES,

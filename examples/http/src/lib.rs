@@ -23,6 +23,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
             "/" => answer(out, 200, b"hello from a component\n"),
             // What comes in goes out, piece by piece.
             "/echo" => echo(&request, out),
+            // An answer of so many bytes.
+            "/bytes" => answer(out, 200, &vec![b'x'; query.parse().unwrap_or(0)]),
             "/environment" => {
                 let lines: String = std::env::vars()
                     .map(|(key, value)| format!("{key}={value}\n"))

@@ -28,12 +28,21 @@ skiff_test::cases!(
 
 /// A service with options in a file, as `ctr run --runtime-config-path` passes them on.
 pub(crate) fn served<'a>(node: &'a Node, toml: &str, with: &[&str]) -> Result<(Task<'a>, Network)> {
-    let image = Image::layer("http", &guest::service()?);
-    node.import(&image)?;
+    served_as(node, &Image::layer("http", &guest::service()?), toml, with)
+}
+
+/// The same of another component.
+pub(crate) fn served_as<'a>(
+    node: &'a Node,
+    image: &Image,
+    toml: &str,
+    with: &[&str],
+) -> Result<(Task<'a>, Network)> {
+    node.import(image)?;
     let file = node.directory().join("tmp").join(node.new_id("options"));
     fs::write(&file, toml)?;
     let path = file.display().to_string();
-    let run = node.run(&image).with(&["--runtime-config-path", &path]);
+    let run = node.run(image).with(&["--runtime-config-path", &path]);
     let task = run.with(with).guest(&["one", "two"]).start()?;
     fs::remove_file(&file)?;
     let network = Network::of(task.state()?.1)?;
@@ -318,7 +327,7 @@ fn it_calls_where_it_may() -> Result<()> {
 }
 
 /// The page of the port that [`LIMITS`] names.
-fn read_counters() -> Result<String> {
+pub(crate) fn read_counters() -> Result<String> {
     let mut client = skiff_test::http::Client::at("127.0.0.1:9090".parse()?)?;
     client.ask("/metrics")?;
     Ok(client.answer()?.text())

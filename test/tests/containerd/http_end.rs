@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::wait_for;
 use skiff_test::http::{Network, connect, get};
-use skiff_test::node::{Node, Version};
+use skiff_test::node::{Node, Task, Version};
 
 use crate::http::served;
+use crate::http_storm::setting;
 
 skiff_test::cases!(
     nobody_is_left_without_an_answer,
@@ -19,6 +20,7 @@ skiff_test::cases!(
 );
 
 /// Clients that keep connecting, and clients that keep their connection, until `stop`. Failures are counted.
+#[derive(Default)]
 struct Load {
     stop: AtomicBool,
     answers: AtomicUsize,
@@ -71,51 +73,75 @@ impl Load {
     }
 }
 
+/// How many services are told to end; `make test-http-storm` has 200.
+const ENDS: &str = "SKIFF_TEST_STORM_ENDS";
+/// At a time, where there are many.
+const TOGETHER: u64 = 4;
+
 fn nobody_is_left_without_an_answer() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
-    for _ in 0..5 {
-        let (task, network) = served(&node, "", &[])?;
-        let load = Load {
-            stop: AtomicBool::new(false),
-            answers: AtomicUsize::new(0),
-            failures: Mutex::default(),
-        };
-        thread::scope(|scope| -> Result<()> {
-            let clients: Vec<_> = (0..8)
-                .map(|number| {
-                    let (load, network) = (&load, &network);
-                    scope.spawn(move || {
-                        if number % 2 == 0 {
-                            load.connecting(network)
-                        } else {
-                            load.keeping(network)
-                        }
-                    })
-                })
-                .collect();
-            thread::sleep(Duration::from_millis(300));
-            let signalled = task.signal("SIGTERM");
-            thread::sleep(Duration::from_secs(2));
-            load.stop.store(true, Ordering::Relaxed);
-            for client in clients {
-                client.join().expect("a client does not panic")?;
-            }
-            signalled?.ok()?;
-            Ok(())
-        })?;
-        let answers = load.answers.into_inner();
-        let failures = load
-            .failures
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        ensure!(
-            failures.is_empty() && answers > 100,
-            "after {answers} answers: {failures:?}"
-        );
-        task.wait_until_stopped(Duration::from_secs(10))?;
-        assert_eq!(task.remove()?, 0);
+    let mut left = setting(ENDS, 5)?;
+    let together = if left > 5 { TOGETHER } else { 1 };
+    while left > 0 {
+        let mut services = Vec::new();
+        for _ in 0..together.min(left) {
+            let (task, network) = served(&node, "", &[])?;
+            services.push((task, network, Load::default()));
+        }
+        left -= together.min(left);
+        under_load(&services)?;
+        for (task, _, load) in services {
+            let answers = load.answers.into_inner();
+            let failures = load
+                .failures
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner);
+            ensure!(
+                failures.is_empty() && answers > 100,
+                "after {answers} answers: {failures:?}"
+            );
+            task.wait_until_stopped(Duration::from_secs(10))?;
+            assert_eq!(task.remove()?, 0);
+        }
     }
     Ok(())
+}
+
+/// Tells services with clients to end, whose clients go on for two seconds.
+fn under_load(services: &[(Task<'_>, Network, Load)]) -> Result<()> {
+    thread::scope(|scope| -> Result<()> {
+        let mut clients = Vec::new();
+        for (_, network, load) in services {
+            for number in 0..8 {
+                clients.push(scope.spawn(move || {
+                    if number % 2 == 0 {
+                        load.connecting(network)
+                    } else {
+                        load.keeping(network)
+                    }
+                }));
+            }
+        }
+        thread::sleep(Duration::from_millis(300));
+        let mut signalled = Vec::new();
+        for (task, _, load) in services {
+            signalled.push(task.signal("SIGTERM"));
+            // Each goes on for as long after its own signal.
+            let stop = Instant::now() + Duration::from_secs(2);
+            clients.push(scope.spawn(move || {
+                thread::sleep(stop - Instant::now());
+                load.stop.store(true, Ordering::Relaxed);
+                Ok(())
+            }));
+        }
+        for client in clients {
+            client.join().expect("a client does not panic")?;
+        }
+        for signalled in signalled {
+            signalled?.ok()?;
+        }
+        Ok(())
+    })
 }
 
 fn what_is_in_flight_is_answered() -> Result<()> {
