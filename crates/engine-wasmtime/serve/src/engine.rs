@@ -4,7 +4,9 @@ use skiff_engine::order::Guest;
 use skiff_engine::service::ServiceOptions;
 use std::num::NonZeroUsize;
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
+};
 
 /// Beside the guest's own stack, room for the host's calls on it.
 const BESIDE: usize = (2 << 20) - (512 << 10);
@@ -63,7 +65,10 @@ fn pool(options: &ServiceOptions) -> PoolingAllocationConfig {
         .max_unused_warm_slots(SPARE)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(KEPT_TABLE)
-        .async_stack_keep_resident(KEPT_STACK);
+        .async_stack_keep_resident(KEPT_STACK)
+        // Where the kernel can tell (from 6.7 on), only what an instance has written to is wiped. The file by which it is
+        // asked is opened here, before the node's /proc is out of reach.
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 
