@@ -141,7 +141,7 @@ fn behave(weather: &Weather, network: &Network, requests: u64, process: u32) -> 
 }
 
 fn one(client: &mut Client, number: u64) -> Result<()> {
-    if number % TRAPS == 0 {
+    if number.is_multiple_of(TRAPS) {
         client.ask("/trap?storm")?;
         let answer = client.answer()?;
         ensure!(
@@ -152,7 +152,7 @@ fn one(client: &mut Client, number: u64) -> Result<()> {
         return Ok(());
     }
     let body = format!("number {number} ").repeat(50);
-    let expected = if number % 3 == 0 {
+    let expected = if number.is_multiple_of(3) {
         let head = format!(
             "POST /echo HTTP/1.1\r\nhost: storm\r\ncontent-length: {}\r\n\r\n",
             body.len()
