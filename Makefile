@@ -169,6 +169,11 @@ bench-quick: bench-tools ## The same in under 5 minutes, into target/bench
 .PHONY: bench-tools
 bench-tools: install-tools build
 	@test/compat/build-peer.sh
+	@bench/peers/http.sh
+	@# Guests, workspaces of their own.
+	@for example in http http-p3; do \
+		(cd examples/$$example && cargo build --quiet --release --locked --target wasm32-wasip2 --target-dir target) || exit 1; \
+	done
 	cargo build --release --locked --target $(TARGET) -p skiff-bench
 
 .PHONY: clean

@@ -9,6 +9,7 @@ mod bundle;
 mod engines;
 mod events;
 mod exec;
+mod first_byte;
 mod guest;
 mod mounts;
 mod output;
@@ -40,6 +41,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("sparse", sparse::measure),
     ("cpu", processor::measure),
     ("exec", exec::measure),
+    ("http-start", first_byte::measure),
     ("mounts", mounts::measure),
     ("pods", pods::measure),
     ("engines", engines::measure),

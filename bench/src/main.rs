@@ -51,10 +51,22 @@ struct Arguments {
     /// The name that the supervisor chose.
     #[arg(long, hide = true)]
     inside: Option<String>,
+    /// Be the native server that the scenario of HTTP compares with.
+    #[arg(long, hide = true)]
+    native_server: Option<std::net::SocketAddr>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(address) = arguments.native_server {
+        return match node::serve_natively(address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let done = match &arguments.inside {
         Some(name) => run(&arguments, name),
         None => supervisor::watch(),

@@ -5,9 +5,11 @@
 pub(crate) enum Unit {
     /// Time.
     Milliseconds,
+    /// Short time.
+    Microseconds,
     /// Memory, in units of 1,000,000 bytes.
     Megabytes,
-    /// Containers a second.
+    /// Containers or requests a second.
     PerSecond,
     /// Anything that is counted.
     Count,
@@ -18,6 +20,7 @@ impl Unit {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::Megabytes => "MB",
             Self::PerSecond => "/s",
             Self::Count => "",

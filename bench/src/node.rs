@@ -1,4 +1,4 @@
-//! Scenarios under a real containerd: `ctr run`, pods by CRI, their memory, first starts.
+//! Scenarios under a real containerd: `ctr run`, pods by CRI, their memory, first starts, serving HTTP.
 
 pub(crate) mod cgroup;
 mod compile;
@@ -7,13 +7,16 @@ mod cri;
 mod ctr_run;
 mod first_line;
 pub(crate) mod grpc;
-mod guest;
+pub(crate) mod guest;
+mod http;
 mod kubelet;
 mod memory;
 mod pod_start;
 mod processes;
 
 use crate::settings::Scenario;
+
+pub(crate) use http::native::serve as serve_natively;
 
 /// In the order of the report.
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -23,4 +26,5 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("memory", memory::measure),
     ("compile", compile::measure),
     ("component", component::measure),
+    ("http-serving", http::measure),
 ];

@@ -78,6 +78,8 @@ fn title(scenario: &str) -> &str {
         "pod" => "A pod by CRI, in the node's network",
         "pod-bridge" => "A pod by CRI, with a bridge network",
         "memory" => "Memory of pods",
+        "http-start" => "From nothing to the first byte of an answer",
+        "http-serving" => "Serving HTTP",
         "compile" | "first-start" => "First starts and large modules",
         other => other,
     }

@@ -87,6 +87,13 @@ impl Steps {
 
 /// The whole life of a container that says hello.
 pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Result<Steps> {
+    let steps = live_silently(stage, runtime, bundle)?;
+    bundle.expect_hello()?;
+    Ok(steps)
+}
+
+/// The whole life of a container, whatever it says.
+pub(crate) fn live_silently(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Result<Steps> {
     let command = start_command(stage, runtime, bundle)?;
     let mut lap = stopwatch();
     let mut shim = Shim::start(&command, runtime).with_context(|| bundle.complaints())?;
@@ -109,7 +116,6 @@ pub(crate) fn live(stage: &Stage, runtime: Runtime, bundle: &Bundle<'_>) -> Resu
         exit.exit_status,
         bundle.complaints()
     );
-    bundle.expect_hello()?;
     Ok(Steps {
         shim: shim_time,
         create,

@@ -144,7 +144,7 @@ pub(super) fn large_module(bytes: usize, entry: &str, answers: bool) -> Vec<u8> 
 }
 
 /// A component for `wasi:cli/run` around a module of about so many bytes.
-pub(super) fn large_component(bytes: usize) -> Vec<u8> {
+pub(crate) fn large_component(bytes: usize) -> Vec<u8> {
     use wasm_encoder::{
         CanonicalFunctionSection, Component, ComponentExportKind, ComponentExportSection,
         ComponentInstanceSection, ComponentTypeSection, ComponentValType, InstanceSection,

@@ -64,7 +64,8 @@ fn write(page: &mut String, run: &Run) -> std::fmt::Result {
          * What runs is one Rust program (bench/hello.rs), compiled to WASI for the Wasm runtimes and to a static\n\
          program for runc.\n\
          * The runwasi shim is made with runwasi's adapter and the wasmtime that Skiff has (bench/peers), built as\n\
-         its users build it; runc and containerd's shim are the pinned releases of test/node/tools.\n\n\
+         its users build it; runc and containerd's shim are the pinned releases of test/node/tools. `wasmtime serve` is of the version\n\
+         that Skiff has, wrk and nginx are the distribution's (bench/peers/http.sh).\n\n\
          ## A closer look\n\n\
          One runtime alone, many times, for a profiler (`make bench-tools` builds all that is needed):\n\n\
          ```\n\
