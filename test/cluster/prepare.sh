@@ -4,9 +4,11 @@ export PATH=$PATH:$HOME/.cargo/bin
 
 ((EUID == 0)) || { echo "cluster: containers and namespaces need root" >&2; exit 1; }
 command -v openssl >/dev/null || { echo "cluster: openssl is missing; test/node/install.sh installs it" >&2; exit 1; }
-test/node/build.sh containerd-2.4 containerd-1.7 runc registry cni crictl etcd kubernetes coredns || exit 1
+test/node/build.sh containerd-2.4 containerd-1.7 runc registry cni crictl etcd kubernetes coredns metrics-server || exit 1
 cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir test/guest/target --release \
   --target wasm32-wasip1 --target wasm32-wasip2 || exit 1
+cargo build --quiet --locked --manifest-path examples/http/Cargo.toml --target-dir examples/http/target --release \
+  --target wasm32-wasip2 || exit 1
 # Started without cargo in between, which would not hand on signals.
 suite=$(cargo test --quiet --locked -p skiff-test --test cluster --no-run --message-format json |
   sed -nE 's/.*"executable":"([^"]*cluster-[^"]*)".*/\1/p' | tail -n 1)

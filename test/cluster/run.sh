@@ -5,6 +5,7 @@
 #   test/cluster/run.sh [WORD…]                    on containerd 2.4, then on 1.7: all scenarios, or those whose names hold a word
 #   test/cluster/run.sh --containerd=2.4 [WORD…]   on one of them
 #   test/cluster/run.sh --containerd=2.4 scale     50 pods beside runc (not among all)
+#   test/cluster/run.sh chart [WORD…]              the chart by Helm, on a node of its own without Skiff (among all, after the others)
 #   test/cluster/run.sh list                       the names of all scenarios
 #
 # The last line is exactly "N passed, N failed, N skipped".
@@ -20,29 +21,42 @@ for word in "$@"; do
     *) words+=("$word") ;;
   esac
 done
-if [[ ${words[0]:-} == list ]]; then exec "$suite" --list; fi
+if [[ ${words[0]:-} == list ]]; then "$suite" --list; exec "$suite" --list --clean-node; fi
+# Which nodes are wanted: one that has Skiff, and one that gets it by the chart.
+nodes=(--with-skiff --clean-node)
+if [[ ${words[0]:-} == chart* ]]; then nodes=(--clean-node); elif ((${#words[@]})); then nodes=(--with-skiff); fi
+if [[ " ${nodes[*]} " == *" --clean-node "* ]]; then
+  test/node/build.sh helm || exit 1
+  target=$(uname -m)-unknown-linux-gnu
+  if [[ -z ${SKIFF_IMAGE_BUILDER:-} ]]; then
+    cargo build --quiet --release --locked --target "$target" -p skiff-image --features build --bin skiff-linux-image || exit 1
+    export SKIFF_IMAGE_BUILDER=${CARGO_TARGET_DIR:-$PWD/target}/$target/release/skiff-linux-image
+  fi
+fi
 
 passed=0 failed=0 skipped=0
 lines=()
 for version in "${versions[@]}"; do
-  printf '\n--- containerd %s\n' "$version"
-  begin=$SECONDS
-  log=$(mktemp)
-  "$suite" "--containerd=$version" ${words[@]+"${words[@]}"} > >(tee "$log") 2>&1 &
-  process=$!
-  # What it was told to stop by, it is stopped by: the namespaces end with it.
-  trap 'kill -KILL "$process" 2>/dev/null; wait "$process" 2>/dev/null; sweep "$process"; rm -f "$log"; exit 130' INT TERM
-  wait "$process"
-  status=$?
-  trap - INT TERM
-  sweep "$process"
-  # tee may write its last line after the suite has ended.
-  for _ in $(seq 50); do grep -qE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" && break; sleep 0.1; done
-  if read -r p _ f _ s _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1); then :; else p=0 f=1 s=0; fi
-  ((status == 0 || f > 0)) || f=1
-  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-  lines+=("containerd $version: $p scenarios passed, $f failed, $s skipped, in $((SECONDS - begin)) s")
-  rm -f "$log"
+  for node in "${nodes[@]}"; do
+    printf '\n--- containerd %s, %s\n' "$version" "${node#--}"
+    begin=$SECONDS
+    log=$(mktemp)
+    "$suite" "--containerd=$version" "$node" ${words[@]+"${words[@]}"} > >(tee "$log") 2>&1 &
+    process=$!
+    # What it was told to stop by, it is stopped by: the namespaces end with it.
+    trap 'kill -KILL "$process" 2>/dev/null; wait "$process" 2>/dev/null; sweep "$process"; rm -f "$log"; exit 130' INT TERM
+    wait "$process"
+    status=$?
+    trap - INT TERM
+    sweep "$process"
+    # tee may write its last line after the suite has ended.
+    for _ in $(seq 50); do grep -qE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" && break; sleep 0.1; done
+    if read -r p _ f _ s _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1); then :; else p=0 f=1 s=0; fi
+    ((status == 0 || f > 0)) || f=1
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    lines+=("containerd $version, ${node#--}: $p scenarios passed, $f failed, $s skipped, in $((SECONDS - begin)) s")
+    rm -f "$log"
+  done
 done
 printf '\n'
 printf '%s\n' "${lines[@]}"

@@ -26,7 +26,7 @@ chart=(helm helm-3)
 # Suites that others wrote, as test binaries; built only when asked for.
 suites=(critest client-suite)
 # What a cluster is made of; built for test/cluster.
-cluster=(etcd kubernetes coredns)
+cluster=(etcd kubernetes coredns metrics-server)
 
 # What go.mod says in a line "// test-binary <package>": the package whose tests are built.
 test_package_of() { sed -n 's#^// test-binary \(.*\)$#\1#p' "$tools/$1/go.mod"; }

@@ -5,6 +5,7 @@ mod config;
 mod daemon;
 mod images;
 mod kubectl;
+mod metrics;
 mod pki;
 mod place;
 mod residue;
@@ -135,7 +136,7 @@ impl Cluster {
         let file = tools::checkout().join("runtimeclass/wasmtime.yaml");
         self.kubectl(&["apply", "-f", &file.display().to_string()])?
             .ok()?;
-        let label = "skiff.dev/wasmtime=true";
+        let label = "handler.skiff.dev/wasmtime=true";
         self.kubectl(&["label", "--overwrite", "node", NODE, label])?
             .ok()?;
         Ok(ran)
@@ -148,7 +149,7 @@ impl Cluster {
     pub fn skiff_node(&self, words: &[&str]) -> Result<Ran> {
         let mut command = Command::new(tools::skiff("skiff-node")?);
         command.env("PATH", self.path()).args(words);
-        command.args(["--restart-command", &self.restart_script()?]);
+        command.arg("--restart-command").arg(self.restart_script()?);
         run_within(&mut command, PATIENCE)
     }
 
@@ -241,7 +242,10 @@ impl Cluster {
     }
 
     /// A script that does what `systemctl restart containerd` does.
-    fn restart_script(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn restart_script(&self) -> Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt as _;
         let script = self.directory.join("restart-containerd");
         let id = self.directory.join("pids/containerd");
@@ -253,7 +257,15 @@ impl Cluster {
             ),
         )?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        Ok(script.display().to_string())
+        Ok(script)
+    }
+
+    /// Whether containerd's configuration is what it was before Skiff came, to the byte.
+    ///
+    /// # Errors
+    /// If a file of it cannot be read.
+    pub fn is_clean(&self) -> Result<bool> {
+        Ok(containerd_files()? == self.clean)
     }
 
     /// Removes what runs in the cluster, takes Skiff off, and looks whether anything of either is left.
@@ -315,6 +327,8 @@ fn issue(directory: &Path) -> Result<()> {
         &[&address, &service, names[0], names[1], names[2]],
     )?;
     authority.server("kubelet-server", &[&address])?;
+    authority.server("metrics-server", &[&address])?;
+    authority.client("front-proxy", "/CN=front-proxy")?;
     authority.client("accounts", "/CN=service-accounts")?;
     authority.client("api-client", "/O=system:masters/CN=api-server")?;
     let clients = [
@@ -326,6 +340,7 @@ fn issue(directory: &Path) -> Result<()> {
         ("scheduler", "/CN=system:kube-scheduler".to_owned()),
         ("proxy", "/CN=system:kube-proxy".to_owned()),
         ("coredns", "/O=system:masters/CN=coredns".to_owned()),
+        ("metrics", "/O=system:masters/CN=metrics-server".to_owned()),
         (
             "kubelet",
             format!("/O=system:nodes/CN=system:node:{}", config::NODE),

@@ -5,6 +5,8 @@
     reason = "a test runner speaks on standard output"
 )]
 
+#[path = "cluster/chart.rs"]
+mod chart;
 #[path = "cluster/config.rs"]
 mod config;
 #[path = "cluster/images.rs"]
@@ -63,18 +65,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let mut version = Version::V2_4;
-    let (mut kept, mut list) = (None, false);
+    let (mut kept, mut list, mut clean) = (None, false, false);
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             Some(("--containerd", "2.4")) => version = Version::V2_4,
             Some(("--containerd", "1.7")) => version = Version::V1_7,
             Some(("--containerd", other)) => bail!("--containerd={other}: 2.4 and 1.7 are known"),
             Some(("--keep", folder)) => kept = Some(PathBuf::from(folder)),
-            _ => list |= argument == "--list",
+            _ => {
+                list |= argument == "--list";
+                clean |= argument == "--clean-node";
+            }
         }
     }
     if list {
-        return Ok(tests());
+        return Ok(tests(clean));
     }
     let outside = inside::enter_with_processes()?;
     let name = format!("skiff-cluster-{outside}");
@@ -87,8 +92,10 @@ fn run() -> Result<ExitCode> {
             version.folder(),
             cluster.age().as_secs_f64()
         );
-        cluster.install()?;
-        println!("Skiff is on it after {:.1} s", cluster.age().as_secs_f64());
+        if !clean {
+            cluster.install()?;
+            println!("Skiff is on it after {:.1} s", cluster.age().as_secs_f64());
+        }
         Ok(cluster)
     })?;
     let cluster = Rc::new(started);
@@ -100,13 +107,21 @@ fn run() -> Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         drop(cluster);
-        tests()
+        tests(clean)
     };
     // The kubelet's and containerd's mounts end with the namespace; the folder is removed by whoever made this process.
     Ok(code)
 }
 
-fn tests() -> ExitCode {
+/// On a clean node it is the chart that puts Skiff there.
+fn tests(clean: bool) -> ExitCode {
+    let last = Case {
+        name: "cluster::nothing_is_left",
+        function: nothing_is_left,
+    };
+    if clean {
+        return runner::main_inside(&[chart::CASES], &[], last);
+    }
     let all = [
         pods::CASES,
         talk::CASES,
@@ -120,10 +135,6 @@ fn tests() -> ExitCode {
         node::CASES,
         scale::CASES,
     ];
-    let last = Case {
-        name: "cluster::nothing_is_left",
-        function: nothing_is_left,
-    };
     runner::main_inside(&all, &["scale"], last)
 }
 

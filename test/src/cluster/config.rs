@@ -97,6 +97,14 @@ pub(super) fn api_server(keys: &Path) -> Vec<String> {
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
         format!("--client-ca-file={}", key("ca.crt")),
+        // Those who answer for a part of the API are told by these who asks.
+        format!("--requestheader-client-ca-file={}", key("ca.crt")),
+        "--requestheader-allowed-names=front-proxy".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", key("front-proxy.crt")),
+        format!("--proxy-client-key-file={}", key("front-proxy.key")),
         format!("--tls-cert-file={}", key("api-server.crt")),
         format!("--tls-private-key-file={}", key("api-server.key")),
         format!("--kubelet-certificate-authority={}", key("ca.crt")),
@@ -120,6 +128,9 @@ pub(super) fn controller_manager(keys: &Path, kubeconfig: &Path) -> Vec<String> 
         format!("--root-ca-file={}", key("ca.crt")),
         "--authentication-skip-lookup=true".to_owned(),
         "--pvclaimbinder-sync-period=1s".to_owned(),
+        "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
+        "--horizontal-pod-autoscaler-cpu-initialization-period=5s".to_owned(),
+        "--horizontal-pod-autoscaler-initial-readiness-delay=2s".to_owned(),
     ]
 }
 

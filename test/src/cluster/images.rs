@@ -20,6 +20,8 @@ pub struct Images {
     pub guest: String,
     /// The guest as a component.
     pub component: String,
+    /// A component that handles requests: examples/http.
+    pub http: String,
     /// The guest as a layer and nothing else.
     pub layer: String,
     /// busybox.
@@ -37,6 +39,7 @@ impl Images {
         let files = directory.join("files");
         fs::write(files.join("guest.wasm"), guest::module()?)?;
         fs::write(files.join("component.wasm"), guest::component()?)?;
+        fs::write(files.join("http.wasm"), guest::service()?)?;
         fs::write(files.join("greeting"), "good morning\n")?;
         let registry = Registry::start_with_private(USER)?;
         let push = |name: &str, module: &str, layout: &str| -> Result<String> {
@@ -54,6 +57,7 @@ impl Images {
         Ok(Self {
             guest: push("guest", "guest.wasm", "combined")?,
             component: push("component", "component.wasm", "combined")?,
+            http: push("http", "http.wasm", "combined")?,
             layer: push("layer", "guest.wasm", "layer")?,
             native: registry.push(&native, "native")?,
             both: {

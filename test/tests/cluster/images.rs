@@ -60,7 +60,7 @@ fn an_engine_that_no_node_has() -> Result<()> {
     let cluster = cluster()?;
     let space = cluster.space("no-engine")?;
     let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": "other-engine" },
-        "handler": "other-engine", "scheduling": { "nodeSelector": { "skiff.dev/other-engine": "true" } } });
+        "handler": "other-engine", "scheduling": { "nodeSelector": { "handler.skiff.dev/other-engine": "true" } } });
     let mut one = pod("one", &["say", "never"])?;
     one["spec"]["runtimeClassName"] = json!("other-engine");
     space.apply(&json!([class]))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use skiff_test::cluster::{NODE, container_state};
+use skiff_test::cluster::{NODE, Space, container_state};
 use skiff_test::command::wait_for;
 use skiff_test::residue::{cgroup_trees, walk};
 
@@ -18,6 +18,7 @@ skiff_test::cases!(
     a_refused_growth_is_described,
     resized_in_place,
     figures_of_the_kubelet,
+    scaled_by_its_processor_time,
 );
 
 /// A file of the controller's cgroup of a pod's only container.
@@ -174,4 +175,60 @@ fn figures_of_the_kubelet() -> Result<()> {
     let line =
         "container_memory_working_set_bytes{container=\"main\",namespace=\"figures\",pod=\"busy\"}";
     holds(&text, line)
+}
+
+/// `kubectl top`, and an autoscaler that counts with the same figures.
+fn scaled_by_its_processor_time() -> Result<()> {
+    let cluster = cluster()?;
+    let space = cluster.space("autoscaled")?;
+    let mut pod = pod("busy", &["spin"])?;
+    pod["spec"]["restartPolicy"] = json!("Always");
+    pod["spec"]["containers"][0]["resources"] =
+        json!({ "requests": { "cpu": "50m" }, "limits": { "cpu": "150m" } });
+    let mut idle = pod_of("idle", &cluster.images().guest, &["sleep", "100000"]);
+    idle["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "50m" } });
+    space.apply(&idle)?;
+    space.apply(&json!([
+        { "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "busy" },
+            "spec": { "selector": { "matchLabels": { "app": "busy" } },
+                "template": { "metadata": pod["metadata"], "spec": pod["spec"] } } },
+        { "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "busy" },
+            "spec": { "minReplicas": 1, "maxReplicas": 3,
+                "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "busy" },
+                "metrics": [{ "type": "Resource", "resource": { "name": "cpu",
+                    "target": { "type": "Utilization", "averageUtilization": 60 } } }] } },
+    ]))?;
+    let server = cluster.start_metrics_server()?;
+    let scaled = scaled(&space);
+    cluster.forget_metrics_server()?;
+    drop(server);
+    scaled
+}
+
+fn scaled(space: &Space<'_>) -> Result<()> {
+    let patience = Duration::from_secs(120);
+    let words = ["top", "pod", "--no-headers"];
+    let top = wait_for("nothing is at the top", patience, || {
+        let ran = space.kubectl(&words)?;
+        let of = |name: &str| {
+            let line = ran.stdout.lines().find(|line| line.starts_with(name))?;
+            let cpu = line.split_whitespace().nth(1)?;
+            cpu.strip_suffix('m')?.parse::<u32>().ok()
+        };
+        Ok(of("busy").zip(of("idle")))
+    })?;
+    ensure!(
+        top.0 > 20 && top.1 < 20,
+        "the busy pod takes {} m, the idle one {} m",
+        top.0,
+        top.1
+    );
+    wait_for("it is not scaled", patience, || {
+        let deployment = space.get("deployment/busy")?;
+        Ok((deployment["status"]["readyReplicas"] == 3).then_some(()))
+    })
+    .with_context(|| {
+        let told = space.kubectl(&["describe", "hpa", "busy"]);
+        told.map_or_else(|error| format!("{error:#}"), |ran| ran.stdout)
+    })
 }

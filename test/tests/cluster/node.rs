@@ -30,7 +30,7 @@ pub(crate) fn first_process(pod: &Value) -> Result<u32> {
 }
 
 /// A Deployment of sleeping guests.
-fn sleepers(replicas: u32) -> Result<Value> {
+pub(crate) fn sleepers(replicas: u32) -> Result<Value> {
     let mut pod = pod("sleeper", &["say", "up", "sleep", "100000"])?;
     pod["spec"]["restartPolicy"] = json!("Always");
     Ok(json!({
@@ -40,7 +40,7 @@ fn sleepers(replicas: u32) -> Result<Value> {
     }))
 }
 
-fn rolled_out(space: &Space<'_>, name: &str) -> Result<()> {
+pub(crate) fn rolled_out(space: &Space<'_>, name: &str) -> Result<()> {
     let object = format!("deployment/{name}");
     space
         .kubectl(&["rollout", "status", &object, "--timeout=55s"])?
@@ -49,7 +49,7 @@ fn rolled_out(space: &Space<'_>, name: &str) -> Result<()> {
 }
 
 /// Which container each pod has, and how often it was restarted.
-fn containers(space: &Space<'_>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn containers(space: &Space<'_>) -> Result<BTreeMap<String, String>> {
     let pods = space.get("pods")?;
     let pods = pods["items"].as_array().cloned().unwrap_or_default();
     Ok(pods

@@ -15,6 +15,7 @@ use crate::{cluster, holds, pod_of};
 skiff_test::cases!(
     found_by_name_from_both_kinds,
     rolled_over_without_a_failed_request,
+    a_component_that_handles_requests_is_rolled_over,
 );
 
 /// Replicas that answer, and a Service before them.
@@ -36,6 +37,15 @@ fn web(image: &str, mark: &str) -> Value {
         { "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
             "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] } },
     ])
+}
+
+/// The same of a component of wasi:http, which needs nothing said: it drains by itself when it is told to end.
+fn handler(mark: &str) -> Result<Value> {
+    let mut objects = web(&cluster()?.images().http, mark);
+    let container = &mut objects[0]["spec"]["template"]["spec"]["containers"][0];
+    container["args"] = json!(null);
+    container["lifecycle"] = json!(null);
+    Ok(objects)
 }
 
 fn rolled_out(space: &Space<'_>) -> Result<()> {
@@ -75,12 +85,33 @@ fn found_by_name_from_both_kinds() -> Result<()> {
     holds(&space.logs("native")?, "was asked for /native")
 }
 
-/// The Service's address, asked again and again from the node while all pods are replaced.
 fn rolled_over_without_a_failed_request() -> Result<()> {
     let cluster = cluster()?;
-    let space = cluster.space("rolling")?;
     let image = &cluster.images().component;
-    space.apply(&web(image, "first"))?;
+    roll_over(
+        "rolling",
+        &web(image, "first"),
+        &web(image, "second"),
+        "/load",
+        "was asked for /load",
+    )
+}
+
+fn a_component_that_handles_requests_is_rolled_over() -> Result<()> {
+    roll_over(
+        "rolling-http",
+        &handler("first")?,
+        &handler("second")?,
+        "/",
+        "hello from a component",
+    )
+}
+
+/// The Service's address, asked again and again from the node while all pods are replaced.
+fn roll_over(name: &str, first: &Value, second: &Value, path: &str, answer: &str) -> Result<()> {
+    let cluster = cluster()?;
+    let space = cluster.space(name)?;
+    space.apply(first)?;
     rolled_out(&space)?;
     let service = space.get("service/web")?;
     let address = service["spec"]["clusterIP"]
@@ -89,7 +120,7 @@ fn rolled_over_without_a_failed_request() -> Result<()> {
     wait_for(
         "the Service does not answer",
         Duration::from_secs(30),
-        || Ok(ask(address).ok()),
+        || Ok(ask(address, path, answer).ok()),
     )?;
     let stop = AtomicBool::new(false);
     let (asked, failed) = std::thread::scope(|scope| -> Result<(u32, Vec<String>)> {
@@ -97,16 +128,14 @@ fn rolled_over_without_a_failed_request() -> Result<()> {
             let (mut asked, mut failed) = (0, Vec::new());
             while !stop.load(Ordering::Acquire) {
                 asked += 1;
-                if let Err(error) = ask(address) {
+                if let Err(error) = ask(address, path, answer) {
                     failed.push(format!("{error:#}"));
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
             (asked, failed)
         });
-        let rolled = space
-            .apply(&web(image, "second"))
-            .and_then(|()| rolled_out(&space));
+        let rolled = space.apply(second).and_then(|()| rolled_out(&space));
         // The last of the old ones goes when the new ones are there.
         let gone = rolled.and_then(|()| {
             space.wait("the old pods stay", "pods", |pods| {
@@ -127,15 +156,18 @@ fn rolled_over_without_a_failed_request() -> Result<()> {
     Ok(())
 }
 
-fn ask(address: &str) -> Result<()> {
+fn ask(address: &str, path: &str, wanted: &str) -> Result<()> {
     let to = format!("{address}:80").parse()?;
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET /load HTTP/1.0\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     ensure!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("was asked for /load"),
+        answer.starts_with("HTTP/1.1 200") && answer.contains(wanted),
         "{answer}"
     );
     Ok(())
