@@ -72,6 +72,10 @@ const ALWAYS: &[Allowed] = &[
     allow(libc::SYS_brk, "the allocator"),
     // Time, waiting, chance.
     allow(libc::SYS_clock_gettime, "where the vdso cannot answer"),
+    allow(
+        libc::SYS_clock_getres,
+        "clock_res_get, wasi:clocks: the steps of clocks",
+    ),
     allow(libc::SYS_clock_nanosleep, "poll_oneoff with a clock alone"),
     allow(libc::SYS_ppoll, "whether standard streams are ready"),
     allow(libc::SYS_epoll_ctl, "the event loop"),
