@@ -32,6 +32,8 @@ use crate::task::{Backend, Busy, Task};
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between looks for a reader that has yet to fetch the output of a task that has ended.
 const READER_PAUSE: Duration = Duration::from_millis(200);
+/// The same once it has been away for long.
+const READER_PAUSE_MOST: Duration = Duration::from_secs(2);
 /// How long the output of a task that has ended may wait for its reader before the end is told. A reader that is
 /// there has fetched it after a millisecond or two.
 const READER_PATIENCE: Duration = Duration::from_millis(200);
@@ -543,14 +545,18 @@ async fn all_fetched(process: &Process) {
     }
 }
 
-/// Output that nobody has read yet is kept until a reader comes or the process is deleted.
+/// Output that nobody has read yet is kept until a reader comes or the process is deleted, and so is the end of what was
+/// never written: a client's open for reading may be under way.
 async fn release(process: &Process) {
     if let Some(body) = process.body() {
         if let Some(terminal) = &body.terminal {
             terminal.copied().await;
         }
+        let mut pause = READER_PAUSE;
         while !body.keepers.release() {
-            sleep(READER_PAUSE).await;
+            sleep(pause).await;
+            // Who did not come by now comes when somebody asks for the log, if ever.
+            pause = (pause * 2).min(READER_PAUSE_MOST);
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct Keepers(Mutex<Vec<Keeper>>);
 
 #[derive(Debug)]
 struct Keeper {
-    /// Taken away when the task ends; what is written after that needs a reader other than the shim.
+    /// Closed when the task ends; what is written after that needs a reader other than the shim.
     reader: Option<OwnedFd>,
     writer: OwnedFd,
 }
@@ -124,7 +124,8 @@ impl Keepers {
     }
 
     /// The task has ended: its readers shall see the end of file. `true` when that is so for all of them;
-    /// `false` when output waits in a FIFO whose reader is away. It is kept then: call again later.
+    /// `false` when the reader of a FIFO is away. What was written waits there, and a client that is about to open it would
+    /// wait for ever for somebody to write: the FIFO is kept then, call again later.
     pub fn release(&self) -> bool {
         let mut keepers = self
             .0
@@ -144,13 +145,10 @@ impl Keepers {
 }
 
 impl Keeper {
-    /// Whether closing would lose output: the pipe's content goes with its last descriptor.
+    /// Whether there is nobody who would see the end of file: the pipe's content goes with its last descriptor, and who
+    /// opens a FIFO for reading waits until somebody writes.
     fn must_stay(&mut self) -> bool {
-        if let Some(reader) = self.reader.take()
-            && rustix::io::ioctl_fionread(&reader).is_ok_and(|unread| unread == 0)
-        {
-            return false;
-        }
+        self.reader = None;
         // The only reading end that could still be open is containerd's; without one, poll says so.
         let mut poll = [PollFd::new(&self.writer, PollFlags::OUT)];
         let now = rustix::event::Timespec {

@@ -195,12 +195,12 @@ mod tests {
         };
         assert!(count(CodeKind::Module) <= 46, "{}", count(CodeKind::Module));
         assert!(
-            count(CodeKind::Component) <= 60,
+            count(CodeKind::Component) <= 61,
             "{}",
             count(CodeKind::Component)
         );
         assert!(
-            count(CodeKind::Service) <= 65,
+            count(CodeKind::Service) <= 67,
             "{}",
             count(CodeKind::Service)
         );

@@ -131,11 +131,26 @@ fn a_reader_that_leaves_costs_nothing() {
 }
 
 #[test]
-fn nothing_written_and_nobody_there_is_done_at_once() {
+fn a_reader_that_comes_after_the_end_of_a_silent_guest_is_not_left_waiting() {
     let fifo = Fifo::new();
     let (output, keepers) = fifo.output();
     drop(output);
-    assert!(keepers.release());
+    assert!(!keepers.release());
+    // As clients open it: this waits as long as nobody has it for writing.
+    let path = fifo.path.clone();
+    let (sender, came) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+        sender.send(read.map(|_| text)).unwrap();
+    });
+    let begin = Instant::now();
+    while !keepers.release() {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let text = came.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    assert_eq!(text, "");
 }
 
 #[test]
