@@ -1,20 +1,31 @@
 //! How the node is: the installer asked, on a thread of its own, and its answer in words for the cluster.
 
 use anyhow::Context as _;
+use skiff_node::doctor;
 use skiff_node::installer::{Condition, InstallError, Installer, Report, Watched};
 
 use crate::arguments::Common;
-use crate::log::{Quiet, Steps};
+use crate::log::{self, Quiet, Steps};
 use crate::node_object::{State, Wanted};
 
-/// Looks at the node. What was found out is kept in `watched`.
+/// Looks at the node. What was found out is kept in `watched`. Where all is well, versions that nothing runs from any more go.
 pub(crate) async fn look(
     common: &Common,
     watched: &mut Watched,
 ) -> anyhow::Result<Result<Condition, InstallError>> {
     let (root, options, mut known) = (common.root.clone(), common.options(), watched.clone());
     let looked = tokio::task::spawn_blocking(move || {
-        let condition = Installer::new(&root, &Quiet).condition(&options, &mut known);
+        let installer = Installer::new(&root, &Quiet);
+        let condition = installer.condition(&options, &mut known);
+        if condition
+            .as_ref()
+            .is_ok_and(|found| found.problems.is_empty())
+            && let Err(error) = installer.retire()
+            && !matches!(error, InstallError::Busy)
+        {
+            let reason = doctor::sentence(&error);
+            log::warning(&format!("an old version stays for now: {reason}"));
+        }
         (known, condition)
     });
     let (known, condition) = looked.await.context("a thread of the agent's ended")?;

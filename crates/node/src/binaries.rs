@@ -313,17 +313,23 @@ fn name_of(path: &Path) -> String {
 /// # Errors
 /// If the file system refuses.
 pub fn prune(host: &Host, prefix: &Path, keep: &str) -> Result<Vec<String>, FileError> {
-    let users = users(host, prefix);
     let in_use = files::link_target(host, &prefix.join(CURRENT));
     let in_use = in_use.as_deref().map(name_of).unwrap_or_default();
+    let mut others = host.entries(prefix);
+    others.retain(|folder| {
+        let label = name_of(folder);
+        ![CURRENT, keep, &in_use].contains(&label.as_str()) && is_label(&label)
+    });
+    // A node without any is the usual case, and is looked at often.
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users = users(host, prefix);
+    // This command may run from an old folder itself.
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
     let mut kept = Vec::new();
-    for folder in host.entries(prefix) {
+    for folder in others {
         let label = name_of(&folder);
-        if [CURRENT, keep, &in_use].contains(&label.as_str()) || !is_label(&label) {
-            continue;
-        }
-        // This command may run from an old folder itself.
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
         if users
             .iter()
             .any(|user| user.label == label && user.pid != own)

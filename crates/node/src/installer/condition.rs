@@ -76,6 +76,24 @@ impl Installer<'_> {
         Ok(condition)
     }
 
+    /// Removes versions that no pod runs from any more; answers the names of those that some still do.
+    ///
+    /// # Errors
+    /// Another run is under way, the state is damaged, or the file system refuses.
+    pub fn retire(&self) -> Result<Vec<String>, InstallError> {
+        let _lock = self.lock()?;
+        let state = self.store.load()?;
+        // A run that was cut short needs what it has put there.
+        match (&state.installed, &state.pending) {
+            (Some(installed), None) => Ok(binaries::prune(
+                &self.host,
+                &installed.prefix,
+                &installed.label,
+            )?),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn binaries(&self, source: &Source, installed: &Installed) -> Vec<String> {
         let mut problems = Vec::new();
         let label = source.label();
