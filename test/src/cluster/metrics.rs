@@ -40,8 +40,9 @@ impl Cluster {
                 keys.join("ca.crt").display()
             ),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
-            // The shortest that it takes.
+            // The shortest that it takes, which must be longer than a question may.
             "--metric-resolution=10s".to_owned(),
+            "--kubelet-request-timeout=5s".to_owned(),
         ];
         let programs = tools::component("metrics-server")?;
         let daemon = plain(&self.directory, "metrics-server", &programs, words)?;
