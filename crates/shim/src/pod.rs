@@ -165,7 +165,7 @@ impl Pod {
             tasks.shutting_down = true;
             self.quit.notify_one();
         }
-        tasks.shutting_down
+        !tasks.used
     }
 
     /// Ends the shim, if it has no containers. Others are left in peace: containerd asks after each of

@@ -152,7 +152,7 @@ async fn watch_loneliness(pod: Arc<Pod>, open: Open) {
             since = Instant::now();
         }
         sleep(LONELY / 12).await;
-        if begin.elapsed() >= FORGOTTEN && !pod.was_used() && pod.shut_down_unused() {
+        if begin.elapsed() >= FORGOTTEN && pod.shut_down_unused() {
             log::warn!(
                 "containerd has not asked for a container in {} seconds: ending",
                 FORGOTTEN.as_secs()

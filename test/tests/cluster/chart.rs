@@ -31,8 +31,14 @@ skiff_test::cases!(
 const PATIENCE: Duration = Duration::from_secs(240);
 const RELEASE: &str = "skiff";
 const SPACE: &str = "skiff-system";
+const UNINSTALL: [&str; 4] = ["uninstall", RELEASE, "--wait", "--timeout=200s"];
 
 fn helm(words: &[&str]) -> Result<Ran> {
+    run_within(&mut helm_command(words)?, PATIENCE)
+}
+
+/// `helm …` in the release's namespace, to be run.
+fn helm_command(words: &[&str]) -> Result<Command> {
     let cluster = cluster()?;
     let mut command = Command::new(tools::component("helm")?.join("helm"));
     command
@@ -41,7 +47,7 @@ fn helm(words: &[&str]) -> Result<Ran> {
         .env("KUBECONFIG", cluster.directory().join("admin.conf"))
         .args(words)
         .args(["--namespace", SPACE]);
-    run_within(&mut command, PATIENCE)
+    Ok(command)
 }
 
 /// `helm install` or `helm upgrade`, of one of the images, with more words.
@@ -137,7 +143,7 @@ fn helm_story() -> Result<String> {
 }
 
 fn uninstall() -> Result<()> {
-    helm(&["uninstall", RELEASE, "--wait", "--timeout=200s"])?
+    helm(&UNINSTALL)?
         .ok()
         .with_context(|| helm_story().unwrap_or_default())?;
     ensure!(
@@ -313,16 +319,8 @@ fn it_waits_for_pods_and_goes() -> Result<()> {
     let space = cluster.space("going")?;
     space.apply(&sleepers(1)?)?;
     rolled_out(&space, "sleeper")?;
-    let removal = std::thread::spawn({
-        let mut command = Command::new(tools::component("helm")?.join("helm"));
-        command
-            .env_clear()
-            .env("HOME", cluster.directory())
-            .env("KUBECONFIG", cluster.directory().join("admin.conf"))
-            .args(["uninstall", RELEASE, "--wait", "--timeout=200s"])
-            .args(["--namespace", SPACE]);
-        move || run_within(&mut command, PATIENCE)
-    });
+    let mut removal = helm_command(&UNINSTALL)?;
+    let removal = std::thread::spawn(move || run_within(&mut removal, PATIENCE));
     let told = wait_for("nobody says which pods are waited for", PATIENCE, || {
         let (state, reason) = said()?;
         Ok((state == "removing" && reason.contains("sleeper")).then_some(()))

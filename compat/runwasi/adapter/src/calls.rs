@@ -7,7 +7,7 @@
 use std::io;
 
 use skiff_sandbox::filter::own::{
-    self, ABORT, Allowed, REFUSED, THREAD, allow, allow_if, low, unknown,
+    self, ABORT, Allowed, INTERNET, REFUSED, THREAD, allow, allow_if, low, unknown,
 };
 use skiff_sandbox::filter::{Action, Condition};
 use skiff_sandbox::plan::CONTROL_FD;
@@ -16,8 +16,6 @@ use skiff_sandbox::plan::CONTROL_FD;
 const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 5, 6, 7, 1030])];
 /// `TCGETS`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`.
 const PLAIN_IOCTL: &[Condition] = &[low(1, u32::MAX, &[0x5401, 0x5413, 0x541b, 0x5421, 0x5451])];
-/// `AF_INET`, `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` whatever their flags.
-const INTERNET: &[Condition] = &[low(0, u32::MAX, &[2, 10]), low(1, 0xf, &[1, 2])];
 /// `AF_UNIX`.
 const LOCAL: &[Condition] = &[low(0, u32::MAX, &[1])];
 /// `PR_SET_NAME`, `PR_GET_NAME`, `PR_SET_VMA`.
