@@ -41,7 +41,7 @@ use crate::task::{Backend, Parts, Task};
 use crate::terminal::{self, DeviceError, Terminal};
 use crate::termination;
 
-use guards::Notes;
+use guards::{Maker, Notes};
 use linux::Linux;
 
 mod driver;
@@ -347,7 +347,8 @@ async fn make(
         Content::Pause => launching::open_init(pod)?,
     };
 
-    let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, None)?;
+    let maker = Maker::Shim(&facts.cgroups);
+    let notes = Notes::write(pod, request, &bundle, &blueprint.cgroup.path, maker)?;
     let (cgroup, first) = driver::make(pod, &blueprint.cgroup, &facts.cgroups, &spec).await?;
     // Nobody else runs in this bundle, or the cgroup would have been refused: its records are nobody's.
     let keeper = early_record(&bundle, options.memory_cap, &spec)?;

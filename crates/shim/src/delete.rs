@@ -195,7 +195,11 @@ fn clean_up(bundle: &Path, id: &str, leftover: &Leftover) {
     }
     let removed = Layout::of_node()
         .and_then(|layout| Cgroup::open(&leftover.cgroup, layout))
-        .and_then(|cgroup| cgroup.kill().and_then(|()| cgroup.remove()));
+        .and_then(|cgroup| {
+            cgroup.kill().and_then(|()| cgroup.remove())?;
+            cgroup.remove_above(&leftover.above);
+            Ok(())
+        });
     if let Err(error) = removed {
         log::warn!("container {id}: {}", status::chain(&error));
         return;
@@ -321,6 +325,7 @@ mod tests {
         let leftover = Leftover {
             bundle: bundle.clone(),
             cgroup: path.clone(),
+            above: Vec::new(),
             runc: None,
         };
         leftovers::remember(&bundle, "c", &leftover).unwrap();

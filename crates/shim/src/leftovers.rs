@@ -24,6 +24,9 @@ pub struct Leftover {
     pub bundle: PathBuf,
     /// Its cgroup, as its plan has it.
     pub cgroup: String,
+    /// The directories above the cgroup that were not there either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<PathBuf>,
     /// Who has made it, if not the shim itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runc: Option<Runc>,
@@ -78,6 +81,7 @@ mod tests {
         let leftover = |n: u32| Leftover {
             bundle: format!("/run/b/{n}").into(),
             cgroup: format!("/pod/{n}"),
+            above: vec![format!("/sys/fs/cgroup/pod/{n}").into()],
             runc: None,
         };
         assert!(all(bundle.path()).is_empty());

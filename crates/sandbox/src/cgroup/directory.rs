@@ -244,6 +244,36 @@ impl Cgroup {
         result
     }
 
+    /// The directories above it that are not there yet, of each hierarchy the lowest first. What is about to make
+    /// the cgroup makes them too, and may be killed before it has marked them as its own. None of a scope's: those are
+    /// systemd's.
+    pub fn missing_above(&self) -> Vec<PathBuf> {
+        if self.scope.is_some() {
+            return Vec::new();
+        }
+        let missing = |path: &&Path| fs::symlink_metadata(path).is_err();
+        self.paths()
+            .flat_map(|path| path.ancestors().skip(1).take_while(missing))
+            .map(Path::to_owned)
+            .collect()
+    }
+
+    /// Removes those of the directories above it that are empty and in `missing`, as [`Cgroup::missing_above`] gave it
+    /// before the cgroup was made.
+    pub fn remove_above(&self, missing: &[PathBuf]) {
+        for path in self.paths() {
+            for parent in path.ancestors().skip(1) {
+                let ours = missing.iter().any(|path| path == parent);
+                match ours.then(|| fs::remove_dir(parent)) {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) if error.kind() == ErrorKind::NotFound => {}
+                    // Another container is in it, or it is somebody else's.
+                    _ => break,
+                }
+            }
+        }
+    }
+
     /// The directory that has a controller's files.
     pub(super) fn directory(&self, controller: &str) -> Option<&Path> {
         let has =

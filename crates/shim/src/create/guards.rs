@@ -17,13 +17,19 @@ pub(super) struct Notes {
     keep: bool,
 }
 
+/// Who makes the cgroup.
+pub(super) enum Maker<'a> {
+    Shim(&'a Layout),
+    Runc(&'a Runc),
+}
+
 impl Notes {
     pub(super) fn write(
         pod: &Pod,
         request: &CreateTaskRequest,
         bundle: &Path,
         cgroup: &str,
-        runc: Option<&Runc>,
+        maker: Maker<'_>,
     ) -> Result<Self, CreateError> {
         let mut bundles = vec![bundle.to_owned()];
         // A container that joined the pod of another bundle.
@@ -35,10 +41,18 @@ impl Notes {
             id: request.id.clone(),
             keep: false,
         };
+        let (above, runc) = match maker {
+            Maker::Shim(layout) => {
+                let cgroup = Cgroup::open(cgroup, layout).map_err(CreateError::Cgroup)?;
+                (cgroup.missing_above(), None)
+            }
+            Maker::Runc(runc) => (Vec::new(), Some(runc.clone())),
+        };
         let leftover = Leftover {
             bundle: bundle.to_owned(),
             cgroup: cgroup.to_owned(),
-            runc: runc.cloned(),
+            above,
+            runc,
         };
         for bundle in &notes.bundles {
             leftovers::remember(bundle, &request.id, &leftover).map_err(|source| {

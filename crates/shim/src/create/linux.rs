@@ -7,7 +7,7 @@ use containerd_shim_protos::api::CreateTaskRequest;
 use oci_spec::runtime::Spec;
 use skiff_sandbox::systemd::Scope;
 
-use super::guards::Notes;
+use super::guards::{Maker, Notes};
 use super::{CreateError, early_record};
 use crate::module;
 use crate::options::Options;
@@ -63,7 +63,7 @@ pub(super) async fn make(
         places.open()
     };
     let stdio = streams.insert(opened.map_err(CreateError::Stdio)?);
-    let notes = Notes::write(pod, request, &bundle, cgroup, Some(&runc))?;
+    let notes = Notes::write(pod, request, &bundle, cgroup, Maker::Runc(&runc))?;
     // There is no host that would write to it: what an earlier container left is taken away, and room is kept for the
     // end of this one.
     drop(early_record(&bundle, MemoryCap::Off, spec)?);

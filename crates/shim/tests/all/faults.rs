@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Containerd, Shim, Spec, refusal};
+use crate::harness::{Containerd, Shim, Spec, eventually, is_alive, refusal};
 
 /// The calls, the error they get, and how many times of each are tried.
 const FAULTS: &[(&str, &str, u32)] = &[
@@ -36,13 +36,17 @@ struct Injection(Child);
 
 impl Injection {
     fn new(shim: &Shim, call: &str, error: &str, time: u32) -> Self {
+        Self::with(shim, call, &format!("error={error}"), time)
+    }
+
+    fn with(shim: &Shim, call: &str, fault: &str, time: u32) -> Self {
         let mut strace = Command::new("strace");
         strace
             .args(["-f", "-o", "/dev/null", "-e"])
             .arg(format!("trace={call}"));
         strace
             .arg("-e")
-            .arg(format!("inject={call}:error={error}:when={time}"));
+            .arg(format!("inject={call}:{fault}:when={time}"));
         strace.arg("-p").arg(shim.pid().to_string());
         let mut strace = strace.stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -62,15 +66,15 @@ impl Drop for Injection {
     }
 }
 
+/// The suite of the whole repository installs it.
+fn has_strace() -> bool {
+    let mut strace = Command::new("strace");
+    strace.arg("-V").stdout(Stdio::null()).status().is_ok()
+}
+
 #[test]
 fn every_call_of_create_fails_once() {
-    if Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .status()
-        .is_err()
-    {
-        // The suite of the whole repository installs it.
+    if !has_strace() {
         return;
     }
     let (mut failed, mut survived) = (0, 0);
@@ -111,4 +115,27 @@ fn every_call_of_create_fails_once() {
         failed > survived / 2,
         "{failed} failed, {survived} made no difference"
     );
+}
+
+/// A shim that is killed when it has just made a directory above its cgroup, and has not marked it as its own yet.
+#[test]
+fn killed_before_a_directory_is_marked() {
+    if !has_strace() {
+        return;
+    }
+    for time in 1..=10 {
+        let containerd = Containerd::new();
+        containerd.make(&Spec::guest("c", "exit 0"));
+        let shim = containerd.shim("c");
+        let daemon = shim.pid();
+        let injection = Injection::with(&shim, "setxattr", "signal=KILL", time);
+        let created = shim.create(&containerd.request("c"));
+        assert!(created.is_err(), "mark {time} was never made");
+        assert!(!containerd.cgroups().is_empty());
+        let alive = || format!("the daemon {daemon} survives SIGKILL");
+        eventually(|| !is_alive(daemon), alive);
+        drop(injection);
+        assert_eq!(containerd.call_delete("c").exit_status, 137);
+        containerd.assert_clean();
+    }
 }
