@@ -18,6 +18,7 @@ pub(super) struct Notes {
 }
 
 /// Who makes the cgroup.
+#[derive(Clone, Copy)]
 pub(super) enum Maker<'a> {
     Shim(&'a Layout),
     Runc(&'a Runc),
