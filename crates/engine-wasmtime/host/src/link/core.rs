@@ -4,7 +4,7 @@ use skiff_engine::order::Guest;
 use wasmtime::{Caller, Engine, ExternType, InstancePre, Linker, Module, UnknownImportError};
 use wasmtime_wasi::p1;
 
-use super::ModuleState;
+use super::{ModuleState, poll};
 use crate::run::{exit, exit_code};
 use skiff_wasi_wasmtime::link::{LinkError, exported, link_error, missing};
 
@@ -66,6 +66,7 @@ fn add_wasi(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
             exit(exit_code(code), &caller.data().cap)
         },
     )?;
+    poll::add(linker, WASI)?;
     linker.allow_shadowing(false);
     Ok(())
 }

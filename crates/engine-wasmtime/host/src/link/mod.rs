@@ -16,6 +16,7 @@ use skiff_wasi_wasmtime::link::{LinkError, Resolves};
 
 mod component;
 mod core;
+mod poll;
 
 pub(crate) use self::component::{Entry, LinkedComponent};
 pub(crate) use self::core::LinkedModule;

@@ -68,6 +68,23 @@ fn files() {
     }
 }
 
+/// wasmtime would read ahead on a thread, which ends the host of a module.
+#[test]
+fn files_are_always_ready() {
+    let outcome = container(Target::Module, &["poll"]).run();
+    let expected = [
+        "alone 0: 7:error=0,kind=1,bytes=9,flags=0",
+        "beside 0: fffffffffffffffe:error=0,kind=1,bytes=4,flags=0 9:error=0,kind=2,bytes=1,flags=0 \
+         9:error=0,kind=1,bytes=4,flags=0",
+        "at the end 0: 7:error=0,kind=1,bytes=0,flags=1",
+        "nobody 8:",
+        "not for reading 0: 7:error=0,kind=1,bytes=9,flags=0",
+        "a directory 8:",
+        "input 0: 7:error=0,kind=1,bytes=1,flags=0",
+    ];
+    assert_eq!(said(&outcome).lines().collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn clocks_and_chance() {
     for target in [Target::Module, Target::Component] {

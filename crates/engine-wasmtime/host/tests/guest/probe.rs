@@ -11,6 +11,8 @@ fn main() -> io::Result<()> {
     match words.as_slice() {
         ["files"] => files()?,
         ["clocks"] => clocks(),
+        #[cfg(target_env = "p1")]
+        ["poll"] => poll::poll()?,
         ["lookup", names @ ..] => names.iter().for_each(|name| lookup(name)),
         ["tcp", address] => tcp(address)?,
         ["udp", address] => udp(address)?,
@@ -100,4 +102,53 @@ fn list(path: &str) -> io::Result<()> {
     names.sort();
     println!("{}", names.join(" "));
     Ok(())
+}
+
+#[cfg(target_env = "p1")]
+mod poll {
+    use std::fs::File;
+    use std::io::{self, Seek, SeekFrom};
+    use std::os::fd::AsRawFd;
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        fn poll_oneoff(subscriptions: *const u64, events: *mut u64, count: usize, told: *mut u32) -> u32;
+    }
+
+    /// Records of WASI 0.1 as words of 8 bytes: who asks, what for, and about what.
+    type Subscription = [u64; 6];
+
+    fn events(subscriptions: &[Subscription]) -> String {
+        let mut events = [[u64::MAX; 4]; 8];
+        let mut told = 0;
+        let count = subscriptions.len();
+        // SAFETY: the lists are as long as it is told, and as WASI lays them out.
+        let errno = unsafe { poll_oneoff(subscriptions.as_ptr().cast(), events.as_mut_ptr().cast(), count, &raw mut told) };
+        assert_eq!(events[told as usize], [u64::MAX; 4], "more than it says");
+        let words = events[..told as usize].iter().map(|[owner, kind, bytes, flags]| {
+            let (error, kind, flags) = (kind & 0xffff, kind >> 16 & 0xff, flags & 0xffff);
+            format!(" {owner:x}:error={error},kind={kind},bytes={bytes},flags={flags}")
+        });
+        format!("{errno}:{}", words.collect::<String>())
+    }
+
+    pub fn poll() -> io::Result<()> {
+        std::fs::write("/polled", "some text")?;
+        let mut file = File::open("/polled")?;
+        let write_only = File::options().write(true).open("/polled")?;
+        let descriptor = |file: &File| file.as_raw_fd() as u64;
+        let read = |owner, file| [owner, 1, file, 0, 0, 0];
+        let write = |owner, file| [owner, 2, file, 0, 0, 0];
+        let hour = [u64::MAX, 0, 1, 3_600_000_000_000, 0, 0];
+        println!("alone {}", events(&[read(7, descriptor(&file))]));
+        file.seek(SeekFrom::Start(5))?;
+        println!("beside {}", events(&[hour, read(u64::MAX - 1, descriptor(&file)), write(9, 1), read(9, descriptor(&file))]));
+        file.seek(SeekFrom::End(0))?;
+        println!("at the end {}", events(&[read(7, descriptor(&file))]));
+        println!("nobody {}", events(&[read(7, descriptor(&file)), read(8, 99)]));
+        println!("not for reading {}", events(&[read(7, descriptor(&write_only))]));
+        println!("a directory {}", events(&[read(7, 3)]));
+        println!("input {}", events(&[read(7, 0)]));
+        std::fs::remove_file("/polled")
+    }
 }
