@@ -110,6 +110,14 @@ engines-table: install-tools build ## Write the table of docs/engines.md anew, f
 test-wasmedge: install-tools build ## What is asked of wasmtime in real containers, asked of WasmEdge; CASE=word for some of it
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd-wasmedge $(CASE)
 
+.PHONY: test-wasi
+test-wasi: install-tools build ## WASI 0.1, function by function: on each engine alone, and in a container
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh wasi
+
+.PHONY: wasi-list
+wasi-list: install-tools build ## Write anew what docs/wasi.md says of WasmEdge
+	@SKIFF_WRITE_TABLE=yes SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh wasi cases::wasmedge
+
 .PHONY: test-install
 test-install: install-tools build ## The installer on trees of nodes and on containerds of its own
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh install

@@ -33,6 +33,7 @@ suite unit test/unit.sh
 suite aarch64 test/check-aarch64.sh
 suite tools test/node/build.sh
 suite containerd make --no-print-directory test-node
+suite wasi make --no-print-directory test-wasi
 suite installer make --no-print-directory test-install
 suite chart make --no-print-directory test-chart
 

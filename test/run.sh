@@ -13,6 +13,7 @@
 #   test/run.sh runwasi-engines [WORD…]  engines written for runwasi, under Skiff
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
+#   test/run.sh wasi [WORD…]         WASI 0.1, function by function: on each engine alone, and in a container
 #   test/run.sh twin [OPT…] [WORD…]  what Kubernetes may ask of a container, asked of Wasm containers
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
@@ -91,6 +92,14 @@ case $suite in
     test/node/build.sh containerd-2.4 runc registry cni crictl
     cargo test --quiet --locked -p skiff-test --test twin -- "$@"
     ;;
+  wasi)
+    cargo build --quiet --locked --manifest-path test/wasi/cases/Cargo.toml --target-dir test/wasi/target --release \
+      --target wasm32-wasip1
+    # A call of its own: it has a compiler, which would be united with the features of others.
+    cargo build --quiet --locked -p skiff-bare-wasmtime
+    test/node/build.sh containerd-2.4
+    cargo test --quiet --locked -p skiff-test --test wasi -- "$@"
+    ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, runwasi-engines, critest, client-suite, twin, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, runwasi-engines, critest, client-suite, wasi, twin, list" >&2; exit 1 ;;
 esac

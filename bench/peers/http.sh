@@ -14,7 +14,7 @@ if [ ! -x "$root/bin/wasmtime" ]; then
     toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
     (cd "$building" && RUSTUP_TOOLCHAIN=$toolchain CARGO_TARGET_DIR=${SKIFF_PEER_TARGET:-$building/target} cargo install --quiet --locked \
         --root "$building/root" --version "=$version" --no-default-features \
-        --features serve,cranelift,parallel-compilation,pooling-allocator,component-model,component-model-async,gc,gc-copying,threads,addr2line,backtrace,demangle \
+        --features run,serve,cranelift,parallel-compilation,pooling-allocator,component-model,component-model-async,gc,gc-copying,threads,addr2line,backtrace,demangle \
         wasmtime-cli) || { echo "bench: wasmtime $version could not be built; the scenario goes without it" >&2; rm -rf "$building/root"; }
     if [ -d "$building/root" ]; then
         rm -rf "$root"
