@@ -118,6 +118,14 @@ test-wasi: install-tools build ## WASI 0.1, function by function: on each engine
 wasi-list: install-tools build ## Write anew what docs/wasi.md says of WasmEdge
 	@SKIFF_WRITE_TABLE=yes SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh wasi cases::wasmedge
 
+.PHONY: test-languages
+test-languages: install-tools build ## Guests in many languages, built from source with tools of registries, on each engine
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh languages
+
+.PHONY: languages-table
+languages-table: install-tools build ## Write the table of docs/languages.md anew, on a machine that must be idle
+	@SKIFF_WRITE_TABLE=yes SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh languages table::
+
 .PHONY: test-install
 test-install: install-tools build ## The installer on trees of nodes and on containerds of its own
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh install

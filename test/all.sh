@@ -47,7 +47,7 @@ if ((total_skipped > 0)); then
     printf '\nskipped:\n'
     grep -hE '^SKIPPED ' "$logs"/* | sed 's/^SKIPPED /  /' | sort -u
 fi
-printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-runwasi-engines, make test-wasmedge (the rest of it), make test-critest, make test-client-suite, make test-twin, make test-cluster (a real Kubernetes), make test-scale, make test-http-storm, make check-aarch64 alone, make demo\n'
+printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-runwasi-engines, make test-languages (guests in many languages), make test-wasmedge (the rest of it), make test-critest, make test-client-suite, make test-twin, make test-cluster (a real Kubernetes), make test-scale, make test-http-storm, make check-aarch64 alone, make demo\n'
 printf 'whole run: %d min %d s\n\n' $(((SECONDS - begin) / 60)) $(((SECONDS - begin) % 60))
 printf '%d passed, %d failed, %d skipped\n' "$total_passed" "$total_failed" "$total_skipped"
 ((total_failed == 0))

@@ -14,6 +14,7 @@
 #   test/run.sh critest [OPTION…]    cri-tools' suite for CRI under runc and under Skiff
 #   test/run.sh client-suite [OPT…]  containerd's own client tests under runc's shim and under Skiff
 #   test/run.sh wasi [WORD…]         WASI 0.1, function by function: on each engine alone, and in a container
+#   test/run.sh languages [WORD…]    guests in many languages, built from source, on each engine
 #   test/run.sh twin [OPT…] [WORD…]  what Kubernetes may ask of a container, asked of Wasm containers
 #
 # The last line of each is exactly "N passed, N failed, N skipped".
@@ -100,6 +101,11 @@ case $suite in
     test/node/build.sh containerd-2.4
     cargo test --quiet --locked -p skiff-test --test wasi -- "$@"
     ;;
+  languages)
+    test/languages/build.sh
+    test/node/build.sh containerd-2.4
+    cargo test --quiet --locked -p skiff-test --test languages -- "$@"
+    ;;
   list) run --list "$@" && run --list cycles && run --list crash ;;
-  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, runwasi-engines, critest, client-suite, wasi, twin, list" >&2; exit 1 ;;
+  *) echo "run.sh: there is no suite \"$suite\"; known are containerd, containerd-wasmedge, cycles, crash, install, chart, compat, runwasi-engines, critest, client-suite, wasi, languages, twin, list" >&2; exit 1 ;;
 esac

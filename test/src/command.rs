@@ -1,7 +1,7 @@
 //! Runs a program to its end, within a time limit, and keeps what it wrote.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -89,12 +89,20 @@ pub fn run(command: &mut Command) -> Result<Ran> {
 /// # Errors
 /// As [`run`].
 pub fn run_within(command: &mut Command, limit: Duration) -> Result<Ran> {
+    run_reading(command, limit, Stdio::null())
+}
+
+/// Runs a program to its end, with this as its standard input. It is killed after `limit`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_reading(command: &mut Command, limit: Duration, input: Stdio) -> Result<Ran> {
     // Files, not pipes: a process that outlives the program and holds its output open cannot hang the test.
     let (mut out, mut err) = (output()?, output()?);
     command
         .stdout(Stdio::from(out.try_clone()?))
         .stderr(Stdio::from(err.try_clone()?))
-        .stdin(Stdio::null());
+        .stdin(input);
     let (line, limit) = (describe(command), patience(limit));
     let started = Instant::now();
     let mut child = command
@@ -126,6 +134,17 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Result<Ran> {
         stderr: read(&mut err)?,
         time,
     })
+}
+
+/// A standard input of these bytes, and its end.
+///
+/// # Errors
+/// If the kernel has no memory for them.
+pub fn input(bytes: &[u8]) -> Result<Stdio> {
+    let mut file = output()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(Stdio::from(file))
 }
 
 /// The command as one would type it, for messages.

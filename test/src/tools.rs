@@ -65,8 +65,8 @@ pub fn package(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What the scripts in `test/node` build and fetch, outside of the tree.
-fn cache() -> PathBuf {
+/// What the scripts in `test/node` and others beside it build and fetch, outside of the tree.
+pub fn cache() -> PathBuf {
     if let Some(directory) = std::env::var_os("SKIFF_TEST_CACHE") {
         return PathBuf::from(directory);
     }

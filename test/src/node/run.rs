@@ -19,6 +19,8 @@ pub struct Run<'a> {
     runtime: String,
     options: Vec<String>,
     arguments: Vec<String>,
+    input: Vec<u8>,
+    limit: Duration,
     id: String,
 }
 
@@ -31,6 +33,8 @@ impl<'a> Run<'a> {
             runtime: runtime().to_owned(),
             options: Vec::new(),
             arguments: Vec::new(),
+            input: Vec::new(),
+            limit: command::LIMIT,
             id: node.new_id("c"),
         }
     }
@@ -85,6 +89,18 @@ impl<'a> Run<'a> {
         self.args(["/app.wasm"]).args(words.iter().copied())
     }
 
+    /// What [`Run::output`] gives it to read.
+    pub fn input(mut self, bytes: &[u8]) -> Self {
+        bytes.clone_into(&mut self.input);
+        self
+    }
+
+    /// Another limit of time for [`Run::output`]: code that is compiled for the first time.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// The id it will have.
     pub fn id(&self) -> &str {
         &self.id
@@ -107,7 +123,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If `ctr` cannot be run or does not end. Any exit code is a success.
     pub fn output(self) -> Result<Ran> {
-        let mut ran = command::run(&mut self.command(&["--rm"]))?;
+        let input = command::input(&self.input)?;
+        let mut ran = command::run_reading(&mut self.command(&["--rm"]), self.limit, input)?;
         // `ctr` logs warnings of its own (cgroup v1 is deprecated) among the container's lines.
         ran.stderr = ran
             .stderr

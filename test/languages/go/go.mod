@@ -1,0 +1,3 @@
+module skiff.test/languages
+
+go 1.26.8
