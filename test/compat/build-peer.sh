@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../bench/peers/runwasi-wasmtime"
 cache=${SKIFF_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skiff-test}
-root=$cache/runwasi-1.0.1-$(cat Cargo.toml Cargo.lock src/main.rs | sha256sum | cut -c 1-12)
+root=$cache/runwasi-1.0.1-$(cat Cargo.toml Cargo.lock src/*.rs | sha256sum | cut -c 1-12)
 if [ ! -x "$root/bin/containerd-shim-runwasi-v1" ]; then
     if ! command -v protoc >/dev/null || [ ! -e /usr/include/google/protobuf/empty.proto ]; then
         echo "compat: installing protobuf-compiler libprotobuf-dev (runwasi's containerd client is generated at build time)"

@@ -1,6 +1,6 @@
 //! A wasmtime shim made with runwasi's own adapter, as a user of that adapter would write it: core modules
-//! (WASI p1) and command components (wasi:cli 0.2), the root and the network open to the guest, compiled code
-//! cached by the adapter for images whose module is a layer. It exists to be compared with, not to be shipped.
+//! (WASI p1), command components (wasi:cli 0.2) and services (wasi:http 0.2), the root and the network open to the guest,
+//! compiled code cached by the adapter for images whose module is a layer. It exists to be compared with, not to be shipped.
 
 use anyhow::{Context, Result, bail};
 use containerd_shim_wasm::sandbox::Sandbox;
@@ -11,6 +11,8 @@ use wasmtime::{Config, Engine, Linker, Module, Precompiled, Store};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::bindings::Command;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+mod http;
 
 struct Runwasi;
 
@@ -104,10 +106,20 @@ impl Sandbox for WasmtimeSandbox {
             Some(Precompiled::Component) => {
                 // SAFETY: as above.
                 let component = unsafe { Component::deserialize(&self.engine, &bytes) }?;
+                if http::is_service(&self.engine, &component) {
+                    // SAFETY: as above.
+                    let component = unsafe { Component::deserialize(&http::engine()?, &bytes) }?;
+                    return http::serve(&component, ctx).await.map(|()| 0);
+                }
                 self.run_component(&component, builder.build()).await
             }
             None if is_component(&bytes) => {
-                self.run_component(&Component::from_binary(&self.engine, &bytes)?, builder.build()).await
+                let component = Component::from_binary(&self.engine, &bytes)?;
+                if http::is_service(&self.engine, &component) {
+                    let component = Component::from_binary(&http::engine()?, &bytes)?;
+                    return http::serve(&component, ctx).await.map(|()| 0);
+                }
+                self.run_component(&component, builder.build()).await
             }
             None => self.run_module(&Module::new(&self.engine, &bytes)?, builder.build_p1(), &entrypoint.func).await,
         };
