@@ -9,8 +9,8 @@
 #
 # Exit status 3: this machine cannot make the bundle, which is no fault of the sources. One sentence says why.
 #
-# The host never compiles, and LLVM is most of the library's weight and of its start: in the folder that the host looks
-# into first there is a stub in its place that has the same names and stops the process. The worker has the real one.
+# The host never compiles, and LLVM is most of the library's weight and of its start: the host is linked with a stub in its
+# place that has the same names and stops the process. The worker has the real one.
 #
 # packages.sha256 lists the packages that this was tested with. The bundle has a list of those that it was made from.
 set -euo pipefail
@@ -68,11 +68,15 @@ with_library() { # folder with the packages, cargo's words…
     # Nothing but the library: the crate's build script puts the folder on the path of its own tools' libraries.
     mkdir -p "$link"
     cp -a "$dir/root/usr/lib/$triplet"/libwasmedge.so* "$link/"
+    if [ ! -e "$dir/stub/libLLVM.so.21.1" ]; then
+        mkdir -p "$dir/stub"
+        stub "$dir/root/usr/lib/$triplet" "$dir/stub"
+    fi
     local identity
     identity=$(sha256sum <"$dir/packages.sha256" | cut -c1-16)
     # These flags take the place of those for Skiff's own executables, which are static.
     WASMEDGE_INCLUDE_DIR=$dir/root/usr/include WASMEDGE_LIB_DIR=$link WASMEDGE_RUST_BINDGEN_PATH=$PWD/bindgen.sh \
-        SKIFF_BUNDLE=$identity \
+        SKIFF_BUNDLE=$identity SKIFF_LLVM_STUB=$dir/stub/libLLVM.so.21.1 \
         RUSTFLAGS='--cfg getrandom_backend="linux_getrandom"' \
         cargo "$1" --release --locked --workspace --target "$target" --target-dir "$cargo_target" "${@:2}"
 }
@@ -87,7 +91,7 @@ build() {
     rm -rf "$new"
     # LLVM's library looks for its own in the folder "lib" beside the one that it is in.
     mkdir -p "$new/host" "$new/lib"
-    stub "$libraries" "$new/host"
+    cp "$dir/stub/libLLVM.so.21.1" "$new/host/"
     local library
     for library in "$loader" libc.so.6 libm.so.6 libgcc_s.so.1 libstdc++.so.6 libwasmedge.so.0 libz.so.1 libzstd.so.1 \
         libspdlog.so.1.15 libfmt.so.11 libLLVM.so.21.1 libedit.so.2 libffi.so.8 libxml2.so.16 libz3.so.4 libbsd.so.0 \

@@ -1,6 +1,7 @@
 //! Which engine runs a container, and what WasmEdge does otherwise than wasmtime: the suite `containerd-wasmedge` asks it
 //! what wasmtime is asked.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ skiff_test::cases!(
     by_annotation_through_cri,
     a_type_is_a_promise,
     versions_side_by_side,
+    the_host_carries_no_compiler,
     components_are_sent_to_wasmtime,
     names_without_the_c_library,
     what_the_compiler_refuses_is_interpreted,
@@ -52,6 +54,43 @@ fn runs_under(run: Run<'_>, engine: &str) -> Result<()> {
         host.ends_with(&format!("/skiff-host-{engine}")),
         "it ran under {host} and not {engine}"
     );
+    Ok(())
+}
+
+/// The host only runs code: LLVM would be most of its start and of its memory.
+fn the_host_carries_no_compiler() -> Result<()> {
+    bundle()?;
+    let node = Node::start(Version::V2_4)?;
+    let image = Image::layer("layer", &guest::module()?);
+    node.import(&image)?;
+    let task = node
+        .run(&image)
+        .runtime(WASMEDGE)
+        .guest(&["say", "up", "sleep", "100"])
+        .start()?;
+    task.wait_for_output("up")?;
+    let (_, process) = task.state()?;
+    let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
+    task.remove()?;
+    let libraries: BTreeSet<&str> = maps
+        .lines()
+        .filter_map(|line| line.split_once('/').map(|(_, path)| path))
+        .filter(|path| path.contains(".so"))
+        .collect();
+    ensure!(
+        libraries
+            .iter()
+            .any(|path| path.contains("/libwasmedge.so")),
+        "WasmEdge is not among {libraries:?}"
+    );
+    for library in libraries {
+        let stub = library.contains("/host/libLLVM");
+        let compiler = ["libLLVM", "libz3", "libxml2", "libffi"];
+        ensure!(
+            stub || !compiler.iter().any(|name| library.contains(name)),
+            "the host has loaded {library}"
+        );
+    }
     Ok(())
 }
 
