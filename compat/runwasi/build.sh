@@ -17,7 +17,7 @@ cargo build --quiet --locked --release --workspace --target-dir "$target"
 rm -rf "$out"
 cp -al "$bin" "$out" 2>/dev/null || cp -a "$bin" "$out"
 version_of() { sed -n "/^name = \"$1\"\$/{n;s/^version = \"\(.*\)\"/\1/p;}" Cargo.lock | tail -n 1; }
-for engine in wasmi:wasmi probe:skiff-probe; do
+for engine in wasmi:wasmi wasmtime36:wasmtime probe:skiff-probe; do
     name=${engine%%:*} version=$(version_of "${engine#*:}")
     folder=$out/engines/$name/$version
     mkdir -p "$folder"

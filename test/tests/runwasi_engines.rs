@@ -16,7 +16,7 @@ use skiff_test::image::Image;
 use skiff_test::node::{Node, Run, Version};
 
 /// The engines.
-const ENGINES: [&str; 1] = ["wasmi"];
+const ENGINES: [&str; 2] = ["wasmi", "wasmtime36"];
 
 fn main() -> ExitCode {
     skiff_test::runner::main(&[guests::CASES, limits::CASES, probe::CASES], &[])

@@ -12,8 +12,13 @@ use skiff_sandbox::filter::own::{
 use skiff_sandbox::filter::{Action, Condition};
 use skiff_sandbox::plan::CONTROL_FD;
 
-/// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_GETLK`, `F_SETLK`, `F_SETLKW`, `F_DUPFD_CLOEXEC`.
-const PLAIN_FCNTL: &[Condition] = &[low(1, u32::MAX, &[0, 1, 2, 3, 4, 5, 6, 7, 1030])];
+/// `F_DUPFD`, `F_GETFD`, `F_SETFD`, `F_GETFL`, `F_SETFL`, `F_GETLK`, `F_SETLK`, `F_SETLKW`, `F_DUPFD_CLOEXEC`,
+/// `F_ADD_SEALS`, `F_GET_SEALS`.
+const PLAIN_FCNTL: &[Condition] = &[low(
+    1,
+    u32::MAX,
+    &[0, 1, 2, 3, 4, 5, 6, 7, 1030, 1033, 1034],
+)];
 /// `TCGETS`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`.
 const PLAIN_IOCTL: &[Condition] = &[low(1, u32::MAX, &[0x5401, 0x5413, 0x541b, 0x5421, 0x5451])];
 /// `AF_UNIX`.
@@ -46,7 +51,7 @@ pub(crate) const COMMON: &[Allowed] = &[
         libc::SYS_fcntl,
         PLAIN_FCNTL,
         REFUSED,
-        "flags of open files, locks",
+        "flags of open files, locks, memories that start as a copy",
     ),
     allow_if(
         libc::SYS_ioctl,
