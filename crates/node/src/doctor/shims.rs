@@ -39,6 +39,8 @@ pub struct Found {
     pub path: PathBuf,
     /// Executables that ought to lie beside the file, and do not.
     pub missing: Vec<String>,
+    /// The executable that serves components of wasi:http, if it ought to lie beside the file, and does not.
+    pub missing_server: Option<String>,
     /// What the file answers to `-v` as its version, if it answers as a shim of Skiff's does.
     pub version: Option<String>,
     /// Somebody other than root may write the file or one beside it.
@@ -133,6 +135,8 @@ fn look_at(path: &Path, binary: &str) -> Found {
         .into_iter()
         .chain(COMPANIONS.map(str::to_owned))
         .collect();
+    // The only engine that runs components.
+    let server = (engine == "wasmtime").then(|| format!("skiff-serve-{engine}"));
     let missing = names
         .iter()
         .filter(|name| !is_executable(&folder.join(name)))
@@ -140,6 +144,7 @@ fn look_at(path: &Path, binary: &str) -> Found {
         .collect();
     let mut loose: Vec<PathBuf> = names
         .iter()
+        .chain(&server)
         .map(|name| folder.join(name))
         .chain([file, folder.clone()])
         .collect();
@@ -151,6 +156,7 @@ fn look_at(path: &Path, binary: &str) -> Found {
         path: path.to_owned(),
         version: version(path),
         missing,
+        missing_server: server.filter(|name| !is_executable(&folder.join(name))),
         loose,
     }
 }
@@ -214,6 +220,16 @@ fn judge_one(shim: &Shim, searched: &[PathBuf]) -> Vec<Finding> {
             "install all of Skiff's binaries into one folder; if this shim is another project's, put Skiff's folder before it in containerd's PATH",
         ));
     }
+    if let Some(server) = &found.missing_server {
+        findings.push(Finding::warn(
+            format!("{id}.server"),
+            format!(
+                "{} lacks {server} beside it: components that handle HTTP requests are refused",
+                found.path.display()
+            ),
+            "install all of Skiff's binaries into one folder, from one build",
+        ));
+    }
     if let Some(version) = found.version.as_deref()
         && version != OWN_VERSION
     {
@@ -265,12 +281,14 @@ mod tests {
         }
     }
 
-    const ALL: [&str; 5] = [
+    const SERVER: &str = "skiff-serve-wasmtime";
+    const ALL: [&str; 6] = [
         "containerd-shim-wasmtime-v1",
         "skiff-host-wasmtime",
         "skiff-compile-wasmtime",
         "skiff-init",
         "skiff-pause",
+        SERVER,
     ];
 
     fn judged(folder: &Path) -> Vec<(String, Status, String)> {
@@ -293,7 +311,7 @@ mod tests {
 
     #[test]
     fn each_missing_binary_is_named() {
-        for missing in ALL {
+        for missing in ALL.into_iter().filter(|name| *name != SERVER) {
             let folder = tempfile::tempdir().unwrap();
             install(folder.path(), &ALL);
             fs::remove_file(folder.path().join(missing)).unwrap();
@@ -301,6 +319,21 @@ mod tests {
             assert_eq!(judged[0].1, Status::Fail, "{judged:?}");
             assert!(judged[0].2.contains(missing), "{judged:?}");
         }
+    }
+
+    #[test]
+    fn a_node_without_the_server_is_warned() {
+        let folder = tempfile::tempdir().unwrap();
+        install(folder.path(), &ALL);
+        fs::remove_file(folder.path().join(SERVER)).unwrap();
+        let judged = judged(folder.path());
+        let told: Vec<_> = judged
+            .iter()
+            .filter(|(_, status, _)| *status != Status::Ok)
+            .collect();
+        assert_eq!(told.len(), 1, "{judged:?}");
+        assert_eq!(told[0].1, Status::Warn);
+        assert!(told[0].2.contains(SERVER), "{judged:?}");
     }
 
     #[test]
