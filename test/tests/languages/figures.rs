@@ -33,7 +33,7 @@ pub(crate) fn measured(node: &Node, guest: &Guest, bytes: &[u8], runtime: &str) 
     let image = Image::root_file(guest.name, bytes);
     node.import(&image)?;
     let before = node.log().len();
-    guests::run(node, &image, guest, runtime)?;
+    guests::run(node, &image, guest, runtime, "")?;
     let log = node.log();
     let (compiled, _) = log
         .get(before..)
