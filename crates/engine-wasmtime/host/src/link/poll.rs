@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use wasmtime::{Caller, Extern, Linker, bail};
+use wasmtime::{AsContextMut as _, Caller, Extern, Linker, bail};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::wasi_snapshot_preview1 as wasi;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as wasi, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
 use super::ModuleState;
@@ -19,8 +19,10 @@ const LONGEST: usize = 1 << 16;
 /// Sizes and places of WASI 0.1's records, see `typenames.witx`.
 const SUBSCRIPTION: usize = 48;
 const EVENT: usize = 32;
-const FDSTAT: usize = 24;
 const FILESTAT: usize = 64;
+const TOLD: usize = 4;
+/// What the strictest of them asks for.
+const ALIGNMENT: usize = 8;
 const CLOCK: u8 = 0;
 const FD_READ: u8 = 1;
 const REGULAR_FILE: u8 = 4;
@@ -37,7 +39,10 @@ pub(super) fn add(linker: &mut Linker<ModuleState>, module: &str) -> wasmtime::R
                 let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
                     bail!("missing required memory export");
                 };
+                // As before every call: how much of the host's memory this one may have.
+                let fuel = caller.as_context_mut().hostcall_fuel();
                 let (bytes, state) = memory.data_and_store_mut(&mut caller);
+                state.wasi.set_hostcall_fuel(fuel);
                 poll(&mut state.wasi, bytes, lists).await
             })
         },
@@ -51,7 +56,7 @@ async fn poll(
     memory: &mut [u8],
     (subscriptions, events, count, told): (i32, i32, i32, i32),
 ) -> wasmtime::Result<i32> {
-    let files = match wanted(memory, (subscriptions, events, count)) {
+    let files = match wanted(memory, (subscriptions, events, count, told)) {
         Some(list) => files(wasi, list).await?,
         None => Vec::new(),
     };
@@ -62,8 +67,9 @@ async fn poll(
     let length = count.cast_unsigned() as usize;
     let (first_event, counted) = (length * SUBSCRIPTION, length * (SUBSCRIPTION + EVENT));
     let from = place(subscriptions);
-    let mut own = memory[from..from + first_event].to_vec();
-    own.resize(counted + 4, 0);
+    let mut room = vec![0; counted + TOLD + ALIGNMENT];
+    let own = aligned(&mut room, counted + TOLD);
+    own[..first_event].copy_from_slice(&memory[from..from + first_event]);
     let owners: Vec<[u8; 8]> = own[..first_event]
         .chunks_exact_mut(SUBSCRIPTION)
         .enumerate()
@@ -85,7 +91,7 @@ async fn poll(
     let offset = |place: usize| i32::try_from(place).expect("at most LONGEST subscriptions");
     let errno = wasi::poll_oneoff(
         wasi,
-        &mut GuestMemory::Unshared(&mut own),
+        &mut GuestMemory::Unshared(own),
         0,
         offset(first_event),
         count,
@@ -95,7 +101,7 @@ async fn poll(
     if errno != 0 {
         return Ok(errno);
     }
-    let ready = u32::from_le_bytes(array(&own, counted));
+    let ready = u32::from_le_bytes(array(own, counted));
     let mut answers = BTreeMap::new();
     for event in own[first_event..].chunks_exact(EVENT).take(ready as usize) {
         answers.insert(
@@ -112,13 +118,7 @@ async fn poll(
         place[..8].copy_from_slice(&owners[*index]);
     }
     let ready = u32::try_from(answers.len())?;
-    let Some(told) = memory
-        .get_mut(place(told)..)
-        .and_then(|rest| rest.get_mut(..4))
-    else {
-        bail!("poll_oneoff: the place for the number of events is not in the guest's memory");
-    };
-    told.copy_from_slice(&ready.to_le_bytes());
+    memory[place(told)..][..TOLD].copy_from_slice(&ready.to_le_bytes());
     Ok(0)
 }
 
@@ -141,10 +141,10 @@ impl File {
 }
 
 /// The descriptors that somebody wants to read, with their places in the list. None of a list that is not in memory,
-/// or has no room for its events: wasmtime says what is wrong with it.
+/// or whose answers cannot be written: wasmtime says what is wrong with it.
 fn wanted(
     memory: &[u8],
-    (subscriptions, events, count): (i32, i32, i32),
+    (subscriptions, events, count, told): (i32, i32, i32, i32),
 ) -> Option<Vec<(usize, i32)>> {
     let count = usize::try_from(count)
         .ok()
@@ -153,8 +153,12 @@ fn wanted(
         .get(place(subscriptions)..)?
         .get(..count * SUBSCRIPTION)?;
     memory.get(place(events)..)?.get(..count * EVENT)?;
-    // wasmtime refuses records that are not aligned.
-    if subscriptions % 8 != 0 || events % 8 != 0 {
+    memory.get(place(told)..)?.get(..TOLD)?;
+    let is_aligned = |address: i32, to: usize| place(address).is_multiple_of(to);
+    if !is_aligned(subscriptions, ALIGNMENT)
+        || !is_aligned(events, ALIGNMENT)
+        || !is_aligned(told, TOLD)
+    {
         return None;
     }
     let wanted = list
@@ -169,22 +173,23 @@ fn wanted(
 async fn files(wasi: &mut WasiP1Ctx, wanted: Vec<(usize, i32)>) -> wasmtime::Result<Vec<File>> {
     let mut files = Vec::new();
     for (index, descriptor) in wanted {
-        let mut bytes = [0; FILESTAT];
-        let mut memory = GuestMemory::Unshared(&mut bytes);
+        let mut room = [0; FILESTAT + ALIGNMENT];
+        let bytes = aligned(&mut room, FILESTAT);
+        let mut memory = GuestMemory::Unshared(bytes);
         // The stream that a container is given has no position.
         if wasi::fd_tell(wasi, &mut memory, descriptor, 0)? != 0 {
             continue;
         }
-        let position = u64::from_le_bytes(array(&bytes, 0));
-        let mut memory = GuestMemory::Unshared(&mut bytes[..FDSTAT]);
+        let position = u64::from_le_bytes(array(bytes, 0));
+        let mut memory = GuestMemory::Unshared(bytes);
         if wasi::fd_fdstat_get(wasi, &mut memory, descriptor, 0).await? != 0 {
             continue;
         }
         let kind = bytes[0];
-        let mut memory = GuestMemory::Unshared(&mut bytes);
+        let mut memory = GuestMemory::Unshared(bytes);
         let stat = wasi::fd_filestat_get(wasi, &mut memory, descriptor, 0).await?;
         let bytes = if kind == REGULAR_FILE && stat == 0 {
-            u64::from_le_bytes(array(&bytes, 32)).saturating_sub(position)
+            u64::from_le_bytes(array(bytes, 32)).saturating_sub(position)
         } else {
             // A device has no size. Whoever reads it sees what comes.
             1
@@ -192,6 +197,13 @@ async fn files(wasi: &mut WasiP1Ctx, wanted: Vec<(usize, i32)>) -> wasmtime::Res
         files.push(File { index, bytes });
     }
     Ok(files)
+}
+
+/// The part of `room` that WASI's records can lie in: they have to be aligned outside of the guest's memory, too. `room` is
+/// [`ALIGNMENT`] longer than what is asked for.
+fn aligned(room: &mut [u8], length: usize) -> &mut [u8] {
+    let from = room.as_ptr().align_offset(ALIGNMENT);
+    &mut room[from..from + length]
 }
 
 /// A guest's address. 32 bits, without a sign.

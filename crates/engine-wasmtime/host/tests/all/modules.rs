@@ -35,6 +35,24 @@ fn hello() {
     );
 }
 
+/// Waits for the first of two clocks, and calls nothing else before.
+const WAITS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 1000000))
+        (i32.store (i32.const 64) (i32.const 1))
+        (i64.store (i32.const 72) (i64.const 1000000))
+        (call $exit (call $poll (i32.const 0) (i32.const 256) (i32.const 2) (i32.const 512)))))"#;
+
+#[test]
+fn waiting_needs_no_other_call_before() {
+    let outcome = Container::new(WAITS).run();
+    assert_eq!(outcome.code(), 0, "{outcome:?}");
+}
+
 #[test]
 fn exit_codes_are_the_guests_own() {
     for (given, expected) in [(0, 0), (7, 7), (126, 126), (255, 255), (256, 0), (263, 7)] {
