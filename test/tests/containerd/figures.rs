@@ -74,8 +74,8 @@ fn every_figure_of_runc() -> Result<()> {
     for task in [&ours, &theirs] {
         task.wait_for_output("up")?;
     }
-    // Long enough to use up the quota.
-    std::thread::sleep(Duration::from_millis(500));
+    // Long enough to use up the quota, and for the kernel to count up pages, which it does every two seconds.
+    std::thread::sleep(Duration::from_millis(2500));
     let figures = |id: &str| -> Result<BTreeSet<String>> {
         let text = node
             .ctr(&["task", "metrics", "--format", "json", id])?

@@ -220,7 +220,9 @@ fn judge_one(shim: &Shim, searched: &[PathBuf]) -> Vec<Finding> {
             "install all of Skiff's binaries into one folder; if this shim is another project's, put Skiff's folder before it in containerd's PATH",
         ));
     }
-    if let Some(server) = &found.missing_server {
+    if let Some(server) = &found.missing_server
+        && found.missing.is_empty()
+    {
         findings.push(Finding::warn(
             format!("{id}.server"),
             format!(

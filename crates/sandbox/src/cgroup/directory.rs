@@ -37,7 +37,8 @@ pub(super) struct Directory {
 }
 
 /// Marks directories above a container's that were made on the way to it. They are removed with the last
-/// container below them, also by a process that did not make them; what others made is never touched.
+/// container below them, also by a process that did not make them; what others made is not touched. Those that a killed
+/// process had no time to mark are known by [`Cgroup::missing_above`].
 const MADE_BY_US: &str = "trusted.skiff.parent";
 
 /// What `cpu.cfs_period_us` of a new cgroup is, in microseconds (kernel, `default_cfs_period`).

@@ -123,14 +123,22 @@ fn killed_before_a_directory_is_marked() {
     if !has_strace() {
         return;
     }
-    for time in 1..=10 {
+    for time in 1.. {
         let containerd = Containerd::new();
         containerd.make(&Spec::guest("c", "exit 0"));
         let shim = containerd.shim("c");
         let daemon = shim.pid();
         let injection = Injection::with(&shim, "setxattr", "signal=KILL", time);
         let created = shim.create(&containerd.request("c"));
-        assert!(created.is_err(), "mark {time} was never made");
+        // There are as many marks as this node has hierarchies.
+        if created.is_ok() {
+            assert!(time > 1, "no mark was ever made");
+            drop(injection);
+            shim.crash();
+            containerd.call_delete("c");
+            containerd.assert_clean();
+            return;
+        }
         assert!(!containerd.cgroups().is_empty());
         let alive = || format!("the daemon {daemon} survives SIGKILL");
         eventually(|| !is_alive(daemon), alive);

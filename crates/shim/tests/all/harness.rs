@@ -414,9 +414,12 @@ impl Containerd {
 
     /// Cgroups of this containerd's containers.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-        hierarchies
-            .map(|entry| entry.path().join(&self.cgroup))
+        let mount = PathBuf::from("/sys/fs/cgroup");
+        let below = fs::read_dir(&mount).unwrap().flatten();
+        // Of v2 alone, the mount is the only hierarchy.
+        std::iter::once(mount)
+            .chain(below.map(|entry| entry.path()))
+            .map(|hierarchy| hierarchy.join(&self.cgroup))
             .filter(|path| path.exists())
             .collect()
     }
