@@ -68,9 +68,12 @@ with_library() { # folder with the packages, cargo's words…
     # Nothing but the library: the crate's build script puts the folder on the path of its own tools' libraries.
     mkdir -p "$link"
     cp -a "$dir/root/usr/lib/$triplet"/libwasmedge.so* "$link/"
-    if [ ! -e "$dir/stub/libLLVM.so.21.1" ]; then
-        mkdir -p "$dir/stub"
-        stub "$dir/root/usr/lib/$triplet" "$dir/stub"
+    if [ ! -e "$dir/stub/libLLVM.so.21.1" ] || [ "${BASH_SOURCE[0]##*/}" -nt "$dir/stub/libLLVM.so.21.1" ]; then
+        rm -rf "$dir/stub.new"
+        mkdir "$dir/stub.new"
+        stub "$dir/root/usr/lib/$triplet" "$dir/stub.new"
+        rm -rf "$dir/stub"
+        mv "$dir/stub.new" "$dir/stub"
     fi
     local identity
     identity=$(sha256sum <"$dir/packages.sha256" | cut -c1-16)

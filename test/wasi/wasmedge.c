@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <wasmedge/wasmedge.h>
 
-enum { TRAP = 134, MOST = 1 << 16, SECONDS = 5 };
+enum { TRAP = 134, MOST = 1 << 16, SECONDS = 10 };
 
 static void run(const char *module, const char *directory, const char *const *arguments, int count,
                 const char *const *environment, int variables) {

@@ -15,13 +15,14 @@ fn main() {
     ];
     // WasmEdge's library has a path of its own, on which the real LLVM lies. What the executable itself needs is loaded
     // before what its libraries need, and a name that is there already is looked for nowhere.
-    if let Ok(stub) = env::var("SKIFF_LLVM_STUB") {
-        arguments.extend([
-            "-Wl,--push-state,--no-as-needed".to_owned(),
-            stub,
-            "-Wl,--pop-state".to_owned(),
-        ]);
-    }
+    let Ok(stub) = env::var("SKIFF_LLVM_STUB") else {
+        panic!("SKIFF_LLVM_STUB does not name the stub: the host is built by bundle.sh");
+    };
+    arguments.extend([
+        "-Wl,--push-state,--no-as-needed".to_owned(),
+        stub,
+        "-Wl,--pop-state".to_owned(),
+    ]);
     for argument in arguments {
         println!("cargo::rustc-link-arg-bins={argument}");
     }

@@ -1,10 +1,12 @@
 //! Figures of a guest on an engine: how long its code is compiled, how long a start takes, how much memory it needs.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::fs::OFlags;
 use serde_json::json;
 use skiff_test::image::Image;
 use skiff_test::node::{Node, WASMEDGE};
@@ -16,6 +18,9 @@ use crate::steps::{INPUT, Place, WORDS};
 
 /// So many starts are measured, and the median of them is told.
 const STARTS: usize = 9;
+
+/// How long a guest may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Debug)]
@@ -104,17 +109,27 @@ fn start(node: &Node, guest: &Guest, bytes: &[u8], runtime: &str) -> Result<(Dur
     Ok((time, memory))
 }
 
-/// Opening for both never blocks, and a reader that opens early loses nothing.
+/// Opening for both never blocks, and a reader that opens early loses nothing; nor does reading, which has no end here.
 fn both_ways(fifo: &str) -> Result<File> {
-    Ok(File::options().read(true).write(true).open(fifo)?)
+    let flags = i32::try_from(OFlags::NONBLOCK.bits())?;
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(flags);
+    Ok(options.open(fifo)?)
 }
 
 /// Reads on until these words are there.
 fn read_until(output: &mut File, words: &str, mut said: String) -> Result<String> {
     let mut bytes = [0; 4096];
+    let end = Instant::now() + PATIENCE;
     while !said.contains(words) {
-        let length = output.read(&mut bytes)?;
-        said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        match output.read(&mut bytes) {
+            Ok(length) => said.push_str(&String::from_utf8_lossy(&bytes[..length])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ensure!(Instant::now() < end, "it has not said \"{words}\": {said}");
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(said)
 }

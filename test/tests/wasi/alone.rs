@@ -11,6 +11,9 @@ use skiff_test::{command, tools};
 
 use crate::surroundings::{ENVIRONMENT, SMALL, Surroundings, WORDS};
 
+/// Seconds that all cases may take together.
+const MOST: u32 = 300;
+
 /// How a case ended, and what it said.
 pub(crate) type End = (i32, String);
 
@@ -73,7 +76,7 @@ pub(crate) fn run(
 ) -> Result<BTreeMap<String, End>> {
     let mounts = format!(
         "mount --bind {0}/readonly {0}/data/readonly && mount -o remount,bind,ro {0}/data/readonly && \
-         mount -t tmpfs -o {SMALL},mode=1777 tmpfs {0}/data/small && exec \"$@\"",
+         mount -t tmpfs -o {SMALL},mode=1777 tmpfs {0}/data/small && exec timeout --signal KILL {MOST} \"$@\"",
         surroundings.root().display()
     );
     let mut all = Command::new("unshare");
