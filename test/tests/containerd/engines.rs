@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,13 +39,19 @@ pub(crate) fn bundle() -> Result<PathBuf> {
     Ok(version?.path())
 }
 
-/// The executable of a sleeping container, which tells engine and version.
-fn host_of(run: Run<'_>) -> Result<String> {
+/// What `look` sees in the process of a sleeping container, by its folder in `/proc`.
+fn seen<T>(run: Run<'_>, look: impl FnOnce(&Path) -> io::Result<T>) -> Result<T> {
     let task = run.guest(&["say", "up", "sleep", "100"]).start()?;
     task.wait_for_output("up")?;
     let (_, process) = task.state()?;
-    let host = fs::read_link(format!("/proc/{process}/exe"))?;
+    let found = look(Path::new(&format!("/proc/{process}")))?;
     task.remove()?;
+    Ok(found)
+}
+
+/// The executable of a sleeping container, which tells engine and version.
+fn host_of(run: Run<'_>) -> Result<String> {
+    let host = seen(run, |process| fs::read_link(process.join("exe")))?;
     Ok(host.display().to_string())
 }
 
@@ -63,15 +70,8 @@ fn the_host_carries_no_compiler() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let image = Image::layer("layer", &guest::module()?);
     node.import(&image)?;
-    let task = node
-        .run(&image)
-        .runtime(WASMEDGE)
-        .guest(&["say", "up", "sleep", "100"])
-        .start()?;
-    task.wait_for_output("up")?;
-    let (_, process) = task.state()?;
-    let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
-    task.remove()?;
+    let run = node.run(&image).runtime(WASMEDGE);
+    let maps = seen(run, |process| fs::read_to_string(process.join("maps")))?;
     let libraries: BTreeSet<&str> = maps
         .lines()
         .filter_map(|line| line.split_once('/').map(|(_, path)| path))

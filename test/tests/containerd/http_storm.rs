@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::wait_for;
 use skiff_test::http::{Client, Network, connect, get};
 use skiff_test::node::{Node, Task, Version};
+use skiff_test::process;
 
 use crate::http::{read_counters, served};
 
@@ -250,10 +251,5 @@ fn threads(process: u32) -> Result<usize> {
 
 /// Memory that is no file's, in KiB.
 fn anonymous(process: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Anonymous:"));
-    let line = line.context("no memory is told")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    process::memory(process, "Anonymous")
 }

@@ -1,6 +1,6 @@
 //! Figures of a guest on an engine: how long its code is compiled, how long a start takes, how much memory it needs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::json;
 use skiff_test::image::Image;
 use skiff_test::node::{Node, WASMEDGE};
 use skiff_test::raw::{Shim, Stdio};
-use skiff_test::tools;
+use skiff_test::{process, tools};
 
 use crate::guests::{self, Guest};
 use crate::steps::{INPUT, Place, WORDS};
@@ -88,14 +88,14 @@ fn start(node: &Node, guest: &Guest, bytes: &[u8], runtime: &str) -> Result<(Dur
     let mut input = both_ways(&stdio.stdin)?;
     let mut output = both_ways(&stdio.stdout)?;
     let began = Instant::now();
-    let process = shim.create(&stdio)?;
+    let pid = shim.create(&stdio)?;
     shim.run()?;
     let mut said = read_until(&mut output, "\n", String::new())?;
     let time = began.elapsed();
     if !said.contains("checksum: ") {
         said = read_until(&mut output, "checksum: ", said)?;
     }
-    let memory = pss(process)?;
+    let memory = process::memory(pid, "Pss")?;
     input.write_all(INPUT.as_bytes())?;
     // The end of the input, once every writer is gone.
     drop(input);
@@ -132,12 +132,4 @@ fn read_until(output: &mut File, words: &str, mut said: String) -> Result<String
         }
     }
     Ok(said)
-}
-
-/// In KiB.
-fn pss(process: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let line = line.context("no memory is told")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use skiff_test::{command, tools};
 
 use crate::surroundings::{ENVIRONMENT, SMALL, Surroundings, WORDS};
 
-/// Seconds that all cases may take together.
-const MOST: u32 = 300;
+/// What all cases may take together.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How a case ended, and what it said.
 pub(crate) type End = (i32, String);
@@ -76,7 +76,7 @@ pub(crate) fn run(
 ) -> Result<BTreeMap<String, End>> {
     let mounts = format!(
         "mount --bind {0}/readonly {0}/data/readonly && mount -o remount,bind,ro {0}/data/readonly && \
-         mount -t tmpfs -o {SMALL},mode=1777 tmpfs {0}/data/small && exec timeout --signal KILL {MOST} \"$@\"",
+         mount -t tmpfs -o {SMALL},mode=1777 tmpfs {0}/data/small && exec \"$@\"",
         surroundings.root().display()
     );
     let mut all = Command::new("unshare");
@@ -95,21 +95,14 @@ pub(crate) fn run(
     .arg(surroundings.root())
     .args(ENVIRONMENT)
     .arg("--")
-    .args(WORDS)
-    .stdin(Stdio::piped())
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped());
-    let mut child = all
-        .spawn()
-        .with_context(|| format!("could not run {}", command::describe(&all)))?;
-    let mut input = child.stdin.take().context("the engine has no input")?;
-    let lines = cases.join("\n");
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()));
-    let output = child.wait_with_output()?;
-    // An engine that went down has not read all of it, which is told below.
-    writer.join().ok();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ends: BTreeMap<String, End> = text
+    .args(WORDS);
+    let ran = command::run_reading(
+        &mut all,
+        LIMIT,
+        command::input(cases.join("\n").as_bytes())?,
+    )?;
+    let ends: BTreeMap<String, End> = ran
+        .stdout
         .lines()
         .filter_map(|line| {
             let mut parts = line.splitn(3, '\t');
@@ -121,13 +114,13 @@ pub(crate) fn run(
         })
         .collect();
     ensure!(
-        output.status.success() && ends.len() == cases.len(),
+        ran.code == 0 && ends.len() == cases.len(),
         "{} ended with {} after {} of {} cases: {}",
-        command::describe(&all),
-        output.status,
+        ran.line,
+        ran.code,
         ends.len(),
         cases.len(),
-        String::from_utf8_lossy(&output.stderr)
+        ran.stderr
     );
     Ok(ends)
 }
