@@ -162,6 +162,10 @@ test-twin: install-tools build ## What Kubernetes may ask of a container, asked 
 test-cluster: install-tools build ## Skiff in a real cluster of its own, on containerd 2.4 and 1.7; CASE=word for some of it
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/run.sh $(CASE)
 
+.PHONY: test-cluster-first
+test-cluster-first: install-tools build ## A few of these scenarios, of every kind, on one node with containerd 2.4: what make test has of it
+	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/run.sh first $(CASE)
+
 .PHONY: test-scale
 test-scale: install-tools build ## 50 pods from 0 and back, Wasm beside runc, in a cluster on a machine that must be idle
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/cluster/run.sh --containerd=2.4 scale

@@ -36,6 +36,7 @@ suite containerd make --no-print-directory test-node
 suite wasmedge make --no-print-directory test-wasmedge CASE="options:: reach:: cache::"
 suite wasi make --no-print-directory test-wasi
 suite installer make --no-print-directory test-install
+suite cluster make --no-print-directory test-cluster-first
 suite chart make --no-print-directory test-chart
 
 printf '\n%-12s %8s %7s %7s %8s  %s\n' suite seconds passed failed skipped state
@@ -47,7 +48,7 @@ if ((total_skipped > 0)); then
     printf '\nskipped:\n'
     grep -hE '^SKIPPED ' "$logs"/* | sed 's/^SKIPPED /  /' | sort -u
 fi
-printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-runwasi-engines, make test-languages (guests in many languages), make test-wasmedge (the rest of it), make test-critest, make test-client-suite, make test-twin, make test-cluster (a real Kubernetes), make test-scale, make test-http-storm, make check-aarch64 alone, make demo\n'
+printf '\nnot part of this run: make test-vm (cgroup v2 and systemd, in an emulated machine), make test-compat (beside a runwasi shim), make test-runwasi-engines, make test-languages (guests in many languages), make test-wasmedge (the rest of it), make test-critest, make test-client-suite, make test-twin, make test-cluster (the rest of it, on containerd 1.7 too and on two nodes), make test-scale, make test-http-storm, make check-aarch64 alone, make demo\n'
 printf 'whole run: %d min %d s\n\n' $(((SECONDS - begin) / 60)) $(((SECONDS - begin) % 60))
 printf '%d passed, %d failed, %d skipped\n' "$total_passed" "$total_failed" "$total_skipped"
 ((total_failed == 0))

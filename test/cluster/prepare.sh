@@ -1,10 +1,11 @@
-# Sourced by the scripts of this folder: builds what a cluster needs, finds the suite's executable ($suite), and knows how
+# Sourced by the scripts of this folder: builds what a cluster needs ($components, if set), finds the suite's executable ($suite), and knows how
 # to take away what a run leaves outside of its namespaces.
 export PATH=$PATH:$HOME/.cargo/bin
 
 ((EUID == 0)) || { echo "cluster: containers and namespaces need root" >&2; exit 1; }
 command -v openssl >/dev/null || { echo "cluster: openssl is missing; test/node/install.sh installs it" >&2; exit 1; }
-test/node/build.sh containerd-2.4 containerd-1.7 runc registry cni crictl etcd kubernetes coredns metrics-server || exit 1
+[[ -v components ]] || components=(containerd-2.4 containerd-1.7 runc registry cni crictl etcd kubernetes coredns metrics-server)
+test/node/build.sh "${components[@]}" || exit 1
 cargo build --quiet --locked --manifest-path test/guest/Cargo.toml --target-dir test/guest/target --release \
   --target wasm32-wasip1 --target wasm32-wasip2 || exit 1
 cargo build --quiet --locked --manifest-path examples/http/Cargo.toml --target-dir examples/http/target --release \

@@ -9,6 +9,7 @@ mod metrics;
 mod pki;
 mod place;
 mod residue;
+mod second;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,19 +23,24 @@ use crate::command::{self, Ran, run_within, wait_for};
 use crate::node::{Version, pause_image};
 use crate::tools;
 
-pub use config::NODE;
+use config::{FIRST, Member, SECOND};
+
+pub use config::{NODE, SECOND_NODE};
 pub use daemon::Daemon;
 pub use images::{Images, USER as READER};
 pub use kubectl::{Space, condition, container_state};
+pub use second::{Second, be_second};
 
 /// How long a component may take to answer on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// containerd's socket, as the node sees it.
 const SOCKET: &str = "/run/containerd/containerd.sock";
+/// Where a node's network namespaces are written down whenever its containerd is started.
+const NETWORKS: &str = "networks-at-start";
 /// containerd's configuration, as the node sees it.
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 
-/// A running cluster of one node. Dropping it ends all of it; [`Cluster::finish`] looks first whether anything is left.
+/// A running cluster of one node, or of two ([`Cluster::add_node`]). Dropping it ends all of it; [`Cluster::finish`] looks first whether anything is left.
 #[derive(Debug)]
 pub struct Cluster {
     version: Version,
@@ -49,6 +55,7 @@ pub struct Cluster {
     images: Images,
     /// containerd's configuration before Skiff was there.
     clean: BTreeSet<(PathBuf, String)>,
+    second: Option<Second>,
 }
 
 impl Cluster {
@@ -61,7 +68,7 @@ impl Cluster {
         let began = Instant::now();
         place::ensure_inside()?;
         place::make(directory)?;
-        place::mount_all(directory)?;
+        place::mount_all(directory, &FIRST)?;
         place::network_up()?;
         place::make_cgroups(name)?;
         issue(directory)?;
@@ -99,14 +106,14 @@ impl Cluster {
             "--authentication-skip-lookup=true".to_owned(),
         ];
         control.insert(0, plain(directory, "kube-scheduler", &kubernetes, words)?);
-        let words = config::proxy(&directory.join("proxy.conf"));
+        let words = config::proxy(&directory.join("proxy.conf"), &FIRST);
         control.insert(0, plain(directory, "kube-proxy", &kubernetes, words)?);
         let corefile = directory.join("Corefile");
         fs::write(&corefile, config::names(&directory.join("coredns.conf")))?;
         let words = vec![format!("-conf={}", corefile.display())];
         let coredns = tools::component("coredns")?;
         control.insert(0, plain(directory, "coredns", &coredns, words)?);
-        let kubelet = kubelet(directory, name, &kubernetes)?;
+        let kubelet = kubelet(directory, &keys, &FIRST, name)?;
         let cluster = Self {
             version,
             directory: directory.to_owned(),
@@ -116,7 +123,8 @@ impl Cluster {
             containerd,
             control,
             images,
-            clean: containerd_files()?,
+            clean: containerd_files(Path::new("/"))?,
+            second: None,
         };
         cluster.wait_until_ready()?;
         wait_for("the default service account is not made", PATIENCE, || {
@@ -241,23 +249,12 @@ impl Cluster {
         path(self.version)
     }
 
-    /// A script that does what `systemctl restart containerd` does.
+    /// A script that does what `systemctl restart containerd` does, at the same path on every node.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn restart_script(&self) -> Result<PathBuf> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let script = self.directory.join("restart-containerd");
-        let id = self.directory.join("pids/containerd");
-        let id = id.display();
-        fs::write(
-            &script,
-            format!(
-                "#!/bin/sh\nold=$(cat {id}); kill $old\nfor i in $(seq 100); do [ \"$(cat {id})\" != $old ] && exit 0; sleep 0.1; done\nexit 1\n"
-            ),
-        )?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        Ok(script)
+        restart_script(&self.directory)
     }
 
     /// Whether containerd's configuration is what it was before Skiff came, to the byte.
@@ -265,7 +262,7 @@ impl Cluster {
     /// # Errors
     /// If a file of it cannot be read.
     pub fn is_clean(&self) -> Result<bool> {
-        Ok(containerd_files()? == self.clean)
+        Ok(containerd_files(Path::new("/"))? == self.clean)
     }
 
     /// Removes what runs in the cluster, takes Skiff off, and looks whether anything of either is left.
@@ -275,7 +272,7 @@ impl Cluster {
     pub fn finish(&self) -> Result<()> {
         residue::empty(self)?;
         self.skiff_node(&["uninstall"])?.ok()?;
-        let now = containerd_files()?;
+        let now = containerd_files(Path::new("/"))?;
         ensure!(
             now == self.clean,
             "after the uninstall containerd's configuration is not what it was: {now:?}"
@@ -293,6 +290,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Whoever would start something again ends first.
+        drop(self.second.take());
         self.kubelet.stop();
         residue::kill_all(&self.name);
         self.containerd.stop();
@@ -303,6 +301,21 @@ impl Drop for Cluster {
             crate::runner::fault(format!("{} could not be removed", left.display()));
         }
     }
+}
+
+/// Written to the `/etc` of the node that this process is on.
+fn restart_script(directory: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = PathBuf::from("/etc/skiff-test-restart");
+    let id = directory.join("pids/containerd");
+    let id = id.display();
+    let text = format!(
+        "#!/bin/sh\nold=$(cat {id}); kill $old\n\
+         for i in $(seq 100); do [ \"$(cat {id})\" != $old ] && exit 0; sleep 0.1; done\nexit 1\n"
+    );
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }
 
 /// What a program wrote last.
@@ -326,32 +339,35 @@ fn issue(directory: &Path) -> Result<()> {
         "api-server",
         &[&address, &service, names[0], names[1], names[2]],
     )?;
-    authority.server("kubelet-server", &[&address])?;
+    for member in [FIRST, SECOND] {
+        let address = format!("IP:{}", member.address);
+        authority.server(&format!("kubelet-server{}", member.suffix), &[&address])?;
+        let name = format!("kubelet{}", member.suffix);
+        let subject = format!("/O=system:nodes/CN=system:node:{}", member.name);
+        client(&authority, directory, &name, &subject)?;
+    }
     authority.server("metrics-server", &[&address])?;
     authority.client("front-proxy", "/CN=front-proxy")?;
     authority.client("accounts", "/CN=service-accounts")?;
     authority.client("api-client", "/O=system:masters/CN=api-server")?;
     let clients = [
-        ("admin", "/O=system:masters/CN=admin".to_owned()),
-        (
-            "controller-manager",
-            "/CN=system:kube-controller-manager".to_owned(),
-        ),
-        ("scheduler", "/CN=system:kube-scheduler".to_owned()),
-        ("proxy", "/CN=system:kube-proxy".to_owned()),
-        ("coredns", "/O=system:masters/CN=coredns".to_owned()),
-        ("metrics", "/O=system:masters/CN=metrics-server".to_owned()),
-        (
-            "kubelet",
-            format!("/O=system:nodes/CN=system:node:{}", config::NODE),
-        ),
+        ("admin", "/O=system:masters/CN=admin"),
+        ("controller-manager", "/CN=system:kube-controller-manager"),
+        ("scheduler", "/CN=system:kube-scheduler"),
+        ("proxy", "/CN=system:kube-proxy"),
+        ("coredns", "/O=system:masters/CN=coredns"),
+        ("metrics", "/O=system:masters/CN=metrics-server"),
     ];
     for (name, subject) in clients {
-        authority.client(name, &subject)?;
-        let file = directory.join(format!("{name}.conf"));
-        authority.kubeconfig(name, config::API, &file)?;
+        client(&authority, directory, name, subject)?;
     }
     Ok(())
+}
+
+fn client(authority: &pki::Authority, directory: &Path, name: &str, subject: &str) -> Result<()> {
+    authority.client(name, subject)?;
+    let file = directory.join(format!("{name}.conf"));
+    authority.kubeconfig(name, config::API, &file)
 }
 
 fn plain(
@@ -400,7 +416,9 @@ fn path(version: Version) -> String {
 fn containerd(version: Version, directory: &Path) -> Result<Daemon> {
     let program = tools::component(version.folder())?.join("containerd");
     let path = path(version);
+    let known = directory.join(NETWORKS);
     let daemon = Daemon::start(directory, "containerd", move || {
+        residue::note_networks(&known);
         let mut command = Command::new(&program);
         command
             .env_clear()
@@ -421,22 +439,21 @@ fn wait_for_containerd(version: Version) -> Result<()> {
     })
 }
 
-fn kubelet(directory: &Path, name: &str, programs: &Path) -> Result<Daemon> {
+/// A node's kubelet: what it writes is in `directory`, the keys of all are in `keys`.
+fn kubelet(directory: &Path, keys: &Path, member: &Member, cgroup: &str) -> Result<Daemon> {
     let file = directory.join("kubelet.json");
-    let keys = directory.join("keys");
-    fs::write(
-        &file,
-        config::kubelet(&keys, &format!("/{name}")).to_string(),
-    )?;
+    let text = config::kubelet(keys, member, &format!("/{cgroup}")).to_string();
+    fs::write(&file, text)?;
     let line = config::machine_wide(&directory.join("machine"))?;
+    let own = keys.with_file_name(format!("kubelet{}.conf", member.suffix));
     let words = vec![
         format!("--config={}", file.display()),
-        format!("--kubeconfig={}", directory.join("kubelet.conf").display()),
-        format!("--hostname-override={}", config::NODE),
-        format!("--node-ip={}", config::NODE_ADDRESS),
+        format!("--kubeconfig={}", own.display()),
+        format!("--hostname-override={}", member.name),
+        format!("--node-ip={}", member.address),
         "--v=2".to_owned(),
     ];
-    let program = programs.join("kubelet");
+    let program = tools::component("kubernetes")?.join("kubelet");
     Daemon::start(directory, "kubelet", move || {
         let mut command = Command::new("unshare");
         command
@@ -480,11 +497,11 @@ fn import_pause(version: Version, directory: &Path) -> Result<()> {
     Ok(fs::remove_file(archive)?)
 }
 
-/// The files that containerd is configured by.
-fn containerd_files() -> Result<BTreeSet<(PathBuf, String)>> {
+/// The files that the containerd of the node with this root is configured by.
+fn containerd_files(root: &Path) -> Result<BTreeSet<(PathBuf, String)>> {
     let mut found = BTreeSet::new();
-    for folder in ["/etc/containerd", "/etc/containerd/conf.d"] {
-        for entry in fs::read_dir(folder)? {
+    for folder in ["etc/containerd", "etc/containerd/conf.d"] {
+        for entry in fs::read_dir(root.join(folder))? {
             let path = entry?.path();
             if path.is_file() {
                 found.insert((path.clone(), fs::read_to_string(&path)?));

@@ -68,6 +68,11 @@ impl Version {
     /// All of them, the newest first.
     pub const ALL: [Self; 3] = [Self::V2_4, Self::V2_1, Self::V1_7];
 
+    /// As suites are told it by `--containerd=`.
+    pub fn number(self) -> &'static str {
+        self.folder().trim_start_matches("containerd-")
+    }
+
     /// Its folder in `test/node/tools`.
     pub fn folder(self) -> &'static str {
         match self {

@@ -65,6 +65,11 @@ struct Notes {
     logs: Vec<(String, String)>,
 }
 
+/// Prints a line among those of the tests.
+pub fn say(text: &str) {
+    println!("{text}");
+}
+
 /// Fails the running test from where no error can be returned: a `Drop`.
 pub fn fault(sentence: String) {
     NOTES.with_borrow_mut(|notes| notes.faults.push(sentence));

@@ -9,6 +9,8 @@
 mod chart;
 #[path = "cluster/config.rs"]
 mod config;
+#[path = "cluster/first.rs"]
+mod first;
 #[path = "cluster/images.rs"]
 mod images;
 #[path = "cluster/keep.rs"]
@@ -29,6 +31,8 @@ mod security;
 mod services;
 #[path = "cluster/talk.rs"]
 mod talk;
+#[path = "cluster/two_nodes.rs"]
+mod two_nodes;
 #[path = "cluster/workloads.rs"]
 mod workloads;
 
@@ -38,13 +42,26 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
-use skiff_test::cluster::Cluster;
+use skiff_test::cluster::{Cluster, be_second};
 use skiff_test::inside;
 use skiff_test::node::Version;
 use skiff_test::runner::{self, Case};
 
 thread_local! {
     static CLUSTER: RefCell<Option<Rc<Cluster>>> = const { RefCell::new(None) };
+}
+
+/// What a run begins with, and which scenarios it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A node that `skiff-node install` was run on: most scenarios.
+    WithSkiff,
+    /// A node that has no Skiff: it is put there by the chart.
+    Clean,
+    /// The same, with a few scenarios of all kinds between the install and the uninstall.
+    First,
+    /// Two such nodes: what takes more than one.
+    TwoNodes,
 }
 
 /// The cluster of all tests.
@@ -65,34 +82,50 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let mut version = Version::V2_4;
-    let (mut kept, mut list, mut clean) = (None, false, false);
+    let mut second = None;
+    let (mut kept, mut list, mut kind) = (None, false, Kind::WithSkiff);
     for argument in std::env::args().skip(1) {
         match argument.split_once('=') {
             Some(("--containerd", "2.4")) => version = Version::V2_4,
             Some(("--containerd", "1.7")) => version = Version::V1_7,
             Some(("--containerd", other)) => bail!("--containerd={other}: 2.4 and 1.7 are known"),
             Some(("--keep", folder)) => kept = Some(PathBuf::from(folder)),
+            Some(("--second", name)) => second = Some(name.to_owned()),
             _ => {
                 list |= argument == "--list";
-                clean |= argument == "--clean-node";
+                match argument.as_str() {
+                    "--clean-node" => kind = Kind::Clean,
+                    "--first" => kind = Kind::First,
+                    "--two-nodes" => kind = Kind::TwoNodes,
+                    _ => {}
+                }
             }
         }
     }
     if list {
-        return Ok(tests(clean));
+        return tests(kind);
+    }
+    // Started by a cluster, for its second node.
+    if let (Some(name), Some(directory)) = (second, &kept) {
+        be_second(version, directory, &name)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let outside = inside::enter_with_processes()?;
     let name = format!("skiff-cluster-{outside}");
     let directory = kept
         .clone()
         .unwrap_or_else(|| Path::new("/tmp").join(&name));
-    let started = Cluster::start(version, &directory, &name).and_then(|cluster| {
+    let started = Cluster::start(version, &directory, &name).and_then(|mut cluster| {
         println!(
             "a node with {} is Ready after {:.1} s",
             version.folder(),
             cluster.age().as_secs_f64()
         );
-        if !clean {
+        if kind == Kind::TwoNodes {
+            cluster.add_node()?;
+            println!("the second one after {:.1} s", cluster.age().as_secs_f64());
+        }
+        if kind == Kind::WithSkiff {
             cluster.install()?;
             println!("Skiff is on it after {:.1} s", cluster.age().as_secs_f64());
         }
@@ -107,35 +140,39 @@ fn run() -> Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         drop(cluster);
-        tests(clean)
+        tests(kind)?
     };
     // The kubelet's and containerd's mounts end with the namespace; the folder is removed by whoever made this process.
     Ok(code)
 }
 
 /// On a clean node it is the chart that puts Skiff there.
-fn tests(clean: bool) -> ExitCode {
+fn tests(kind: Kind) -> Result<ExitCode> {
     let last = Case {
         name: "cluster::nothing_is_left",
         function: nothing_is_left,
     };
-    if clean {
-        return runner::main_inside(&[chart::CASES], &[], last);
-    }
-    let all = [
-        pods::CASES,
-        talk::CASES,
-        probes::CASES,
-        limits::CASES,
-        workloads::CASES,
-        services::CASES,
-        config::CASES,
-        security::CASES,
-        images::CASES,
-        node::CASES,
-        scale::CASES,
-    ];
-    runner::main_inside(&all, &["scale"], last)
+    Ok(match kind {
+        Kind::Clean => runner::main_inside(&[chart::CASES], &[], last),
+        Kind::First => runner::main_inside(&[&first::cases()?], &[], last),
+        Kind::TwoNodes => runner::main_inside(&[two_nodes::CASES], &[], last),
+        Kind::WithSkiff => {
+            let all = [
+                pods::CASES,
+                talk::CASES,
+                probes::CASES,
+                limits::CASES,
+                workloads::CASES,
+                services::CASES,
+                config::CASES,
+                security::CASES,
+                images::CASES,
+                node::CASES,
+                scale::CASES,
+            ];
+            runner::main_inside(&all, &["scale"], last)
+        }
+    })
 }
 
 /// All pods go, Skiff is taken off, and the node is what it was.

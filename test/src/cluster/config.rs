@@ -8,12 +8,39 @@ use serde_json::{Value, json};
 
 use crate::node::{PAUSE_IMAGE, Version};
 
-/// The node's address, on a bridge of its own: components refuse one of loopback.
-pub(super) const NODE_ADDRESS: &str = "10.250.0.1";
-/// The node's name in the cluster.
+/// What tells the nodes of a cluster apart.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Its name in the cluster.
+    pub(super) name: &'static str,
+    /// Its address: components refuse one of loopback.
+    pub(super) address: &'static str,
+    /// Addresses of its pods.
+    pub(super) pods: &'static str,
+    /// What its files are called by, after what they are.
+    pub(super) suffix: &'static str,
+}
+
+/// The node that the control plane is on, too.
+pub(super) const FIRST: Member = Member {
+    name: NODE,
+    address: NODE_ADDRESS,
+    pods: "10.244.0.0/24",
+    suffix: "",
+};
+/// The node that some scenarios have beside it.
+pub(super) const SECOND: Member = Member {
+    name: SECOND_NODE,
+    address: "10.250.0.2",
+    pods: "10.244.1.0/24",
+    suffix: "-second",
+};
+/// The first node's name.
 pub const NODE: &str = "skiff-node";
-/// Addresses of pods.
-pub(super) const PODS: &str = "10.244.0.0/24";
+/// The second node's name.
+pub const SECOND_NODE: &str = "skiff-node-second";
+/// The first node's address, on a bridge of its own.
+pub(super) const NODE_ADDRESS: &str = "10.250.0.1";
 /// Addresses of services.
 pub(super) const SERVICES: &str = "10.96.0.0/16";
 /// The first of them is the API server's.
@@ -44,12 +71,12 @@ pub(super) fn containerd(version: Version) -> String {
 }
 
 /// A network of pods: a bridge, and addresses that are handed out on the node.
-pub(super) fn network() -> Value {
+pub(super) fn network(member: &Member) -> Value {
     json!({
         "cniVersion": "1.0.0", "name": "pods",
         "plugins": [
             { "type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-              "ipam": { "type": "host-local", "ranges": [[{ "subnet": PODS }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
+              "ipam": { "type": "host-local", "ranges": [[{ "subnet": member.pods }]], "routes": [{ "dst": "0.0.0.0/0" }] } },
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": false },
             { "type": "loopback" },
         ],
@@ -57,7 +84,8 @@ pub(super) fn network() -> Value {
 }
 
 /// The kubelet's configuration. `cgroup` is the parent of all that it makes.
-pub(super) fn kubelet(keys: &Path, cgroup: &str) -> Value {
+pub(super) fn kubelet(keys: &Path, member: &Member, cgroup: &str) -> Value {
+    let key = |end: &str| keys.join(format!("kubelet-server{}.{end}", member.suffix));
     let nothing = json!({
         "imagefs.available": "0%", "imagefs.inodesFree": "0%", "memory.available": "0%",
         "nodefs.available": "0%", "nodefs.inodesFree": "0%", "pid.available": "0%",
@@ -67,7 +95,7 @@ pub(super) fn kubelet(keys: &Path, cgroup: &str) -> Value {
         "authentication": { "anonymous": { "enabled": false }, "webhook": { "enabled": true },
             "x509": { "clientCAFile": keys.join("ca.crt") } },
         "authorization": { "mode": "Webhook" },
-        "tlsCertFile": keys.join("kubelet-server.crt"), "tlsPrivateKeyFile": keys.join("kubelet-server.key"),
+        "tlsCertFile": key("crt"), "tlsPrivateKeyFile": key("key"),
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "cgroupDriver": "cgroupfs", "cgroupRoot": cgroup,
         "failCgroupV1": false, "failSwapOn": false,
@@ -135,11 +163,11 @@ pub(super) fn controller_manager(keys: &Path, kubeconfig: &Path) -> Vec<String> 
 }
 
 /// The command line of kube-proxy. It leaves alone what is the whole machine's.
-pub(super) fn proxy(kubeconfig: &Path) -> Vec<String> {
+pub(super) fn proxy(kubeconfig: &Path, member: &Member) -> Vec<String> {
     vec![
         format!("--kubeconfig={}", kubeconfig.display()),
-        format!("--hostname-override={NODE}"),
-        format!("--cluster-cidr={PODS}"),
+        format!("--hostname-override={}", member.name),
+        format!("--cluster-cidr={}", member.pods),
         "--proxy-mode=nftables".to_owned(),
         "--oom-score-adj=0".to_owned(),
         "--conntrack-max-per-core=0".to_owned(),

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, mount};
 
-use super::config::{NODE_ADDRESS, network};
+use super::config::{FIRST, Member, NODE_ADDRESS, SECOND, network};
 use crate::residue::{cgroup_trees, remove_cgroups};
 use crate::{command, inside, tools};
 
@@ -25,7 +25,7 @@ pub(super) fn make(directory: &Path) -> Result<()> {
 }
 
 /// Lays a node's file systems over the machine's. `/run` is in memory, `/etc` is the machine's with what is written above it.
-pub(super) fn mount_all(directory: &Path) -> Result<()> {
+pub(super) fn mount_all(directory: &Path, member: &Member) -> Result<()> {
     for place in OWN {
         let path = directory.join("node").join(place.replace('/', "."));
         fs::create_dir_all(&path)?;
@@ -51,7 +51,10 @@ pub(super) fn mount_all(directory: &Path) -> Result<()> {
         fs::create_dir_all(made).with_context(|| format!("could not make {made}"))?;
     }
     std::os::unix::fs::symlink(tools::component("cni")?, "/opt/cni/bin")?;
-    fs::write("/etc/cni/net.d/10-pods.conflist", network().to_string())?;
+    fs::write(
+        "/etc/cni/net.d/10-pods.conflist",
+        network(member).to_string(),
+    )?;
     fs::write(
         "/etc/skiff-test-resolv.conf",
         format!("nameserver {NODE_ADDRESS}\n"),
@@ -59,17 +62,51 @@ pub(super) fn mount_all(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The node's network, in the namespace that this process is in.
+/// The first node's network, in the namespace that this process is in.
 pub(super) fn network_up() -> Result<()> {
     let address = format!("{NODE_ADDRESS}/24");
-    for words in [
-        &["link", "add", "node0", "type", "bridge"][..],
+    ip(&[
+        &["link", "add", "node0", "type", "bridge"],
         &["addr", "add", &address, "dev", "node0"],
         &["link", "set", "node0", "up"],
         &["route", "add", "default", "dev", "node0"],
-    ] {
-        command::run(Command::new("ip").args(words))?.ok()?;
+    ])?;
+    forward()
+}
+
+/// A cable to the second node, which is in the network namespace of that process.
+pub(super) fn connect(process: u32) -> Result<()> {
+    let process = process.to_string();
+    let cable = ["link", "add", "second0", "type", "veth"];
+    let ends = ["peer", "name", "node0", "netns", &process];
+    ip(&[
+        &[&cable[..], &ends].concat(),
+        &["link", "set", "second0", "master", "node0"],
+        &["link", "set", "second0", "up"],
+        &["route", "add", SECOND.pods, "via", SECOND.address],
+    ])
+}
+
+/// The second node's end of it.
+pub(super) fn connected() -> Result<()> {
+    let address = format!("{}/24", SECOND.address);
+    ip(&[
+        &["addr", "add", &address, "dev", "node0"],
+        &["link", "set", "node0", "up"],
+        &["route", "add", FIRST.pods, "via", FIRST.address],
+        &["route", "add", "default", "dev", "node0"],
+    ])?;
+    forward()
+}
+
+fn ip(calls: &[&[&str]]) -> Result<()> {
+    for words in calls {
+        command::run(Command::new("ip").args(*words))?.ok()?;
     }
+    Ok(())
+}
+
+fn forward() -> Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("could not turn on forwarding")
 }
 

@@ -28,12 +28,13 @@ skiff_test::cases!(
 );
 
 /// How long Helm may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 const RELEASE: &str = "skiff";
-const SPACE: &str = "skiff-system";
-const UNINSTALL: [&str; 4] = ["uninstall", RELEASE, "--wait", "--timeout=200s"];
+pub(crate) const SPACE: &str = "skiff-system";
+pub(crate) const UNINSTALL: [&str; 4] = ["uninstall", RELEASE, "--wait", "--timeout=200s"];
 
-fn helm(words: &[&str]) -> Result<Ran> {
+/// `helm …` in the release's namespace.
+pub(crate) fn helm(words: &[&str]) -> Result<Ran> {
     run_within(&mut helm_command(words)?, PATIENCE)
 }
 
@@ -51,7 +52,7 @@ fn helm_command(words: &[&str]) -> Result<Command> {
 }
 
 /// `helm install` or `helm upgrade`, of one of the images, with more words.
-fn chart(verb: &str, image: &str, restart: &Path, words: &[&str]) -> Result<Ran> {
+pub(crate) fn chart(verb: &str, image: &str, restart: &Path, words: &[&str]) -> Result<Ran> {
     let chart = tools::checkout().join("charts/skiff").display().to_string();
     let (repository, tag) = image.rsplit_once(':').context("no tag")?;
     let values = [
@@ -71,7 +72,12 @@ fn chart(verb: &str, image: &str, restart: &Path, words: &[&str]) -> Result<Ran>
 }
 
 /// The chart's image of the binaries under test, pushed under this name. What has another `build` differs in a file.
-fn image(build: &str) -> Result<String> {
+pub(crate) fn image(build: &str) -> Result<String> {
+    image_with(build, |_| Ok(()))
+}
+
+/// The same, with something changed in the folder of its binaries.
+pub(crate) fn image_with(build: &str, change: impl Fn(&Path) -> Result<()>) -> Result<String> {
     let cluster = cluster()?;
     let builder = std::env::var_os("SKIFF_IMAGE_BUILDER").context(
         "SKIFF_IMAGE_BUILDER does not name the image's builder; test/cluster/run.sh does",
@@ -89,6 +95,7 @@ fn image(build: &str) -> Result<String> {
     let mut program = fs::read(&marked)?;
     program.extend(build.as_bytes());
     fs::write(&marked, program)?;
+    change(&folder)?;
     let archive = cluster.directory().join(format!("files/image-{build}.tar"));
     let mut script = Command::new(tools::checkout().join("test/image.sh"));
     script
@@ -106,10 +113,10 @@ fn image(build: &str) -> Result<String> {
         .push_parts(&parts, &format!("skiff-{build}"))
 }
 
-/// What the node object says of Skiff.
-fn said() -> Result<(String, String)> {
+/// What a node's object says of Skiff: the state, and the reason.
+pub(crate) fn said(node: &str) -> Result<(String, String)> {
     let text = cluster()?
-        .kubectl(&["get", "node", NODE, "--output", "json"])?
+        .kubectl(&["get", "node", node, "--output", "json"])?
         .ok()?;
     let node: Value = serde_json::from_str(&text)?;
     let annotations = &node["metadata"]["annotations"];
@@ -119,13 +126,19 @@ fn said() -> Result<(String, String)> {
 
 /// Waits until the node is in that state, and answers the reason.
 fn state(wanted: &str) -> Result<String> {
+    state_of(NODE, wanted)
+}
+
+/// The same of a node of several.
+pub(crate) fn state_of(node: &str, wanted: &str) -> Result<String> {
     let found = wait_for("the node does not say so", PATIENCE, || {
-        let (state, reason) = said()?;
+        let (state, reason) = said(node)?;
         Ok((state == wanted).then_some(reason))
     });
     found.with_context(|| {
         let logs = helm_story().unwrap_or_default();
-        format!("not {wanted}, but {:?}\n{logs}", said().unwrap_or_default())
+        let said = said(node).unwrap_or_default();
+        format!("{node} is not {wanted}, but {said:?}\n{logs}")
     })
 }
 
@@ -322,7 +335,7 @@ fn it_waits_for_pods_and_goes() -> Result<()> {
     let mut removal = helm_command(&UNINSTALL)?;
     let removal = std::thread::spawn(move || run_within(&mut removal, PATIENCE));
     let told = wait_for("nobody says which pods are waited for", PATIENCE, || {
-        let (state, reason) = said()?;
+        let (state, reason) = said(NODE)?;
         Ok((state == "removing" && reason.contains("sleeper")).then_some(()))
     });
     // Whatever came of it, Helm is not left waiting.

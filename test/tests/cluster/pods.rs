@@ -1,10 +1,15 @@
 //! Pods that run once, and what Kubernetes shows of them.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use skiff_test::cluster::container_state;
+use skiff_test::command::wait_for;
 
 use crate::{cluster, holds, pod, pod_of};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 skiff_test::cases!(
     a_pod_completes_and_its_log_is_there,
@@ -137,8 +142,11 @@ fn a_restarted_container_starts_afresh() -> Result<()> {
     space.wait("it is not restarted", "pod/again", |pod| {
         (container_state(pod, "main")?["restartCount"].as_u64()? >= 2).then_some(())
     })?;
-    let log = space.kubectl(&["logs", "again", "--previous"])?.ok()?;
-    holds(&log, "read failed")
+    // The container before is another one at each restart, and its log is there for a while only.
+    wait_for("no log says that the mark is gone", PATIENCE, || {
+        let log = space.kubectl(&["logs", "again", "--previous"])?;
+        Ok(log.stdout.contains("read failed").then_some(()))
+    })
 }
 
 /// A guest that sleeps is ended by SIGTERM at once, not by SIGKILL after the grace.

@@ -10,6 +10,7 @@ skiff_test::cases!(
     readiness_by_exec,
     liveness_by_exec,
     startup_by_exec,
+    startup_by_tcp_and_http,
     readiness_and_liveness_by_tcp,
     readiness_and_liveness_by_http,
     a_hook_runs_before_the_end,
@@ -90,6 +91,35 @@ fn startup_by_exec() -> Result<()> {
         state["started"] == true && state["restartCount"] == 0,
         "{state}"
     );
+    Ok(())
+}
+
+/// The liveness probe, which would end them before they serve, waits for it.
+fn startup_by_tcp_and_http() -> Result<()> {
+    let cluster = cluster()?;
+    let space = cluster.space("startup")?;
+    let image = &cluster.images().component;
+    let kinds = [
+        ("tcp", json!({ "tcpSocket": { "port": 8080 } })),
+        ("http", json!({ "httpGet": { "port": 8080, "path": "/" } })),
+    ];
+    for (name, how) in &kinds {
+        let mut one = pod_of(name, image, &["sleep", "4", "serve", "8080"]);
+        let container = &mut one["spec"]["containers"][0];
+        container["livenessProbe"] = probe(how);
+        container["livenessProbe"]["failureThreshold"] = json!(1);
+        container["startupProbe"] = probe(how);
+        container["startupProbe"]["failureThreshold"] = json!(50);
+        space.apply(&one)?;
+    }
+    for (name, _) in &kinds {
+        let seen = space.ready(name)?;
+        let state = container_state(&seen, "main").expect("a container");
+        ensure!(
+            state["started"] == true && state["restartCount"] == 0,
+            "{state}"
+        );
+    }
     Ok(())
 }
 

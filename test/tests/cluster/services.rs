@@ -19,7 +19,7 @@ skiff_test::cases!(
 );
 
 /// Replicas that answer, and a Service before them.
-fn web(image: &str, mark: &str) -> Value {
+pub(crate) fn web(image: &str, mark: &str) -> Value {
     let mut pod = pod_of("web", image, &["serve", "8080"]);
     pod["spec"]["restartPolicy"] = json!("Always");
     pod["spec"]["terminationGracePeriodSeconds"] = json!(20);
