@@ -10,6 +10,9 @@ use crate::input::Input;
 /// Deeply nested code makes the compiler recurse; only what is used of a stack costs memory.
 const STACK: usize = 8 << 20;
 
+/// What a component of WASI 0.3 is refused for where that is off.
+const ASYNCHRONOUS: &str = "requires the component model async feature";
+
 /// Validates and compiles, with as many threads.
 ///
 /// # Errors
@@ -41,7 +44,17 @@ pub(crate) fn compile(
         CodeKind::Module => engine.precompile_module(&input.wasm),
         CodeKind::Component | CodeKind::Service => engine.precompile_component(&input.wasm),
     };
-    code.map_err(|error| Failure::Invalid(error.into()))
+    code.map_err(|error| {
+        // The parser's own words, by which alone it tells.
+        let asynchronous = error
+            .chain()
+            .any(|error| error.to_string().contains(ASYNCHRONOUS));
+        if asynchronous && !options.wasi_p3 && input.kind != CodeKind::Module {
+            Failure::WasiP3(error.into())
+        } else {
+            Failure::Invalid(error.into())
+        }
+    })
 }
 
 #[cfg(test)]
@@ -60,6 +73,12 @@ mod tests {
     fn the_same_module_gives_the_same_code() {
         let text = "(module (func (export \"_start\")))";
         assert_eq!(compiled(text).unwrap(), compiled(text).unwrap());
+    }
+
+    #[test]
+    fn a_component_of_0_3_is_told_what_switches_it_on() {
+        let sentence = compiled("(component (type (stream u8)))").unwrap_err();
+        assert!(sentence.contains("WasiP3 = true"), "{sentence}");
     }
 
     #[test]

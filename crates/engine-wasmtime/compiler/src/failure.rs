@@ -48,6 +48,11 @@ pub(crate) enum Failure {
     /// Not valid.
     #[error("this is not valid WebAssembly")]
     Invalid(#[source] Box<dyn Error + Send + Sync>),
+    /// A component that needs what is an option, and off.
+    #[error(
+        "it is a component of WASI 0.3, which is off: the handler's option WasiP3 = true switches it on"
+    )]
+    WasiP3(#[source] Box<dyn Error + Send + Sync>),
     /// Threads.
     #[error("could not start the compiler's threads")]
     Threads(#[source] rayon_core::ThreadPoolBuildError),

@@ -28,11 +28,11 @@ const HINTS: &[(&str, &str)] = &[
         "it is provided to components that handle HTTP requests (they export wasi:http/incoming-handler); a program of \
          wasi:cli has sockets",
     ),
-    ("wasi:keyvalue/", SERVICE),
+    (DRAFTS[0], DRAFT),
+    (DRAFTS[1], DRAFT),
+    (DRAFTS[2], DRAFT),
     ("wasi:blobstore/", SERVICE),
-    ("wasi:config/", SERVICE),
     ("wasi:messaging/", SERVICE),
-    ("wasi:logging/", SERVICE),
     ("wasi:sql/", SERVICE),
     ("wasi:tls/", SERVICE),
     ("fermyon:", SPIN),
@@ -62,6 +62,10 @@ const HINTS: &[(&str, &str)] = &[
 const NEURAL: &str = "wasi-nn is not provided by wasmtime containers; run it with a RuntimeClass for WasmEdge and its plug-in";
 const SERVICE: &str =
     "it is a service of application platforms; a container gets files, environment and sockets";
+/// Packages that have no versions but drafts, some of which are provided.
+const DRAFTS: [&str; 3] = ["wasi:config/", "wasi:keyvalue/", "wasi:logging/"];
+const DRAFT: &str = "this draft of it is not known; wasi:config/store@0.2.0-rc.1, wasi:keyvalue 0.2.0-draft and 0.2.0-draft2 and \
+     wasi:logging/logging@0.1.0-draft are";
 const SPIN: &str = "it is provided by Spin; run the component with Spin's shim, or compose it with a component that provides it";
 const BROWSER: &str =
     "it was built for a browser by wasm-bindgen; build for wasm32-wasip1 or wasm32-wasip2";
@@ -92,11 +96,14 @@ fn hint(module: &str, item: &str, wasi_p3: bool) -> &'static str {
     }
     if module.starts_with("wasi:") {
         match module.split_once('@') {
-            Some((_, version)) if version.contains('-') => {
+            Some((_, version))
+                if version.contains('-')
+                    && !DRAFTS.iter().any(|draft| module.starts_with(draft)) =>
+            {
                 return "versions of WASI before 0.2.0 are not provided; build the component with a toolchain of today";
             }
             Some((_, version)) if version.starts_with("0.3.") && !wasi_p3 => {
-                return "WASI 0.3 is off; an option of the handler that the RuntimeClass names switches it on";
+                return "WASI 0.3 is off; the option WasiP3 = true of the handler that the RuntimeClass names switches it on";
             }
             _ => {}
         }
@@ -138,6 +145,12 @@ mod tests {
             (
                 "wasi:cli/environment@0.2.0-rc-2023-12-05",
                 "get-environment",
+                "before 0.2.0",
+            ),
+            ("wasi:keyvalue/store@0.2.0-draft3", "open", "0.2.0-draft2"),
+            (
+                "wasi:blobstore/container@0.2.0-draft",
+                "open",
                 "before 0.2.0",
             ),
             ("fermyon:spin/http@2.0.0", "send", "Spin"),
