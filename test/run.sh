@@ -35,6 +35,7 @@ for example in http http-p3; do
   cargo build --quiet --locked --manifest-path examples/$example/Cargo.toml --target-dir examples/$example/target --release \
     --target wasm32-wasip2
 done
+cargo build --quiet --locked --manifest-path test/drafts/Cargo.toml --target-dir test/drafts/target --release --target wasm32-wasip2
 cargo build --quiet --locked -p skiff-test --tests
 # A debug build on purpose: it has the places at which the tests kill it.
 build_node() {

@@ -6,7 +6,6 @@ mod daemon;
 mod images;
 mod kubectl;
 mod metrics;
-mod pki;
 mod place;
 mod residue;
 mod second;
@@ -327,7 +326,7 @@ fn end_of(log: &str) -> String {
 
 /// Everybody's certificates and kubeconfigs.
 fn issue(directory: &Path) -> Result<()> {
-    let authority = pki::Authority::new(directory.join("keys"))?;
+    let authority = crate::pki::Authority::new(directory.join("keys"))?;
     let address = format!("IP:{}", config::NODE_ADDRESS);
     let service = format!("IP:{}", config::API_SERVICE);
     let names = [

@@ -49,6 +49,14 @@ pub fn service_p3() -> Result<Vec<u8>> {
     read("examples/http-p3/target/wasm32-wasip2/release/http_p3.wasm")
 }
 
+/// A service that uses what WASI has only drafts of: `test/drafts`.
+///
+/// # Errors
+/// If it was not built.
+pub fn drafts() -> Result<Vec<u8>> {
+    read("test/drafts/target/wasm32-wasip2/release/drafts.wasm")
+}
+
 fn built(target: &str) -> Result<Vec<u8>> {
     read(&format!("test/guest/target/{target}/release/guest.wasm"))
 }

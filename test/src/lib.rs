@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod inside;
 pub mod node;
+pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod registry;

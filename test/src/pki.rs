@@ -1,4 +1,4 @@
-//! Certificates of a cluster: one authority, and a key pair for each who proves a name by it. Made by `openssl`.
+//! Certificates for a cluster or a server: one authority, and a key pair for each who proves a name by it. Made by `openssl`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,16 @@ use crate::command;
 
 /// An authority with a directory of key pairs: `<name>.crt` and `<name>.key`.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub struct Authority {
     directory: PathBuf,
 }
 
 impl Authority {
     /// Makes one.
-    pub(super) fn new(directory: PathBuf) -> Result<Self> {
+    ///
+    /// # Errors
+    /// There is no `openssl`, or the directory cannot be written to.
+    pub fn new(directory: PathBuf) -> Result<Self> {
         fs::create_dir_all(&directory)?;
         // None of the extensions that a distribution's own file adds.
         fs::write(
@@ -37,22 +40,25 @@ impl Authority {
     }
 
     /// The authority's certificate.
-    pub(super) fn certificate(&self) -> PathBuf {
+    pub fn certificate(&self) -> PathBuf {
         self.path("ca", "crt")
     }
 
     /// A file of a key pair.
-    pub(super) fn path(&self, name: &str, end: &str) -> PathBuf {
+    pub fn path(&self, name: &str, end: &str) -> PathBuf {
         self.directory.join(format!("{name}.{end}"))
     }
 
     /// A key pair for a client, whose name and group Kubernetes reads out of the subject (`/O=group/CN=name`).
-    pub(super) fn client(&self, name: &str, subject: &str) -> Result<()> {
+    pub(crate) fn client(&self, name: &str, subject: &str) -> Result<()> {
         self.request(name, subject, &["extendedKeyUsage=clientAuth"], true)
     }
 
     /// A key pair for a server with these names (`DNS:…`, `IP:…`).
-    pub(super) fn server(&self, name: &str, names: &[&str]) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn server(&self, name: &str, names: &[&str]) -> Result<()> {
         let names = format!("subjectAltName={}", names.join(","));
         let use_of_key = "extendedKeyUsage=serverAuth";
         self.request(name, &format!("/CN={name}"), &[use_of_key, &names], true)
@@ -85,7 +91,7 @@ impl Authority {
     }
 
     /// A kubeconfig by which a client proves its name to the API server.
-    pub(super) fn kubeconfig(&self, name: &str, server: &str, place: &Path) -> Result<()> {
+    pub(crate) fn kubeconfig(&self, name: &str, server: &str, place: &Path) -> Result<()> {
         let text = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "skiff",
             "clusters": [{ "name": "skiff", "cluster": { "server": server, "certificate-authority": self.certificate() } }],

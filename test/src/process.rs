@@ -16,3 +16,21 @@ pub fn memory(process: u32, which: &str) -> Result<u64> {
     let line = line.context("no memory is told")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
+
+/// Processor time that a process has used, in hundredths of a second (`proc_pid_stat(5)`: utime and stime).
+///
+/// # Errors
+/// It is gone.
+pub fn processor_time(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Its name, which comes before, may have spaces in it.
+    let (_, rest) = stat.rsplit_once(')').context("no name in it")?;
+    let mut times = rest.split_whitespace().skip(11);
+    let mut time = || {
+        times
+            .next()
+            .and_then(|time| time.parse::<u64>().ok())
+            .context("no time in it")
+    };
+    Ok(time()? + time()?)
+}

@@ -36,12 +36,18 @@ mod exec;
 mod figures;
 #[path = "containerd/http.rs"]
 mod http;
+#[path = "containerd/http_drafts.rs"]
+mod http_drafts;
 #[path = "containerd/http_end.rs"]
 mod http_end;
 #[path = "containerd/http_p3.rs"]
 mod http_p3;
+#[path = "containerd/http_resize.rs"]
+mod http_resize;
 #[path = "containerd/http_storm.rs"]
 mod http_storm;
+#[path = "containerd/http_tls.rs"]
+mod http_tls;
 #[path = "containerd/life.rs"]
 mod life;
 #[path = "containerd/limits.rs"]
@@ -100,6 +106,9 @@ fn main() -> ExitCode {
         http::CASES,
         http_p3::CASES,
         http_end::CASES,
+        http_drafts::CASES,
+        http_resize::CASES,
+        http_tls::CASES,
         http_storm::CASES,
         termination::CASES,
         endings::CASES,

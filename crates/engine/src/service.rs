@@ -34,6 +34,8 @@ pub struct ServiceOptions {
     pub instance_requests: Option<u32>,
     /// How long new connections are still served after the signal to end.
     pub drain_delay: Duration,
+    /// Whether each line that the component writes says which request (WASI 0.3: which instance) it belongs to.
+    pub log_prefix: bool,
     /// Where counters can be read; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Where the component may connect to; `None`: everywhere. See [`Destination`].
@@ -58,6 +60,7 @@ impl Default for ServiceOptions {
             instance_memory: None,
             instance_requests: None,
             drain_delay: Duration::from_secs(3),
+            log_prefix: false,
             metrics: None,
             egress: None,
         }

@@ -1,6 +1,6 @@
 //! Services of WASI 0.3: an instance answers several requests, also at the same time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use skiff_test::command::wait_for;
@@ -17,6 +17,8 @@ skiff_test::cases!(
     requests_share_an_instance,
     a_trap_leaves_the_service_alone,
     what_is_in_flight_is_answered_of_0_3,
+    what_takes_too_long_is_ended_of_0_3,
+    it_is_said_that_0_3_is_off,
 );
 
 const COUNTED: &str = "WasiP3 = true\n[Http]\nMetrics = '127.0.0.1:9090'\n";
@@ -182,5 +184,66 @@ fn what_is_in_flight_is_answered_of_0_3() -> Result<()> {
     assert_eq!(answer.text(), "slept\n");
     task.wait_until_stopped(Duration::from_secs(20))?;
     assert_eq!(task.remove()?, 0);
+    Ok(())
+}
+
+/// One that waits and one that computes: each is 504, and the service goes on.
+fn what_takes_too_long_is_ended_of_0_3() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let toml = "WasiP3 = true\n[Http]\nRequestTime = '1s'\nMetrics = '127.0.0.1:9090'";
+    let (task, network) = served(&node, toml)?;
+    network.inside(|| {
+        for target in ["/sleep?30000", "/spin", "/spin", "/sleep?30000"] {
+            let begin = Instant::now();
+            let answer = get(target)?;
+            assert_eq!(answer.status, 504, "{target}: {}", answer.text());
+            ensure!(
+                begin.elapsed() >= Duration::from_secs(1),
+                "{target}: too soon"
+            );
+            let next = get("/")?;
+            assert_eq!(next.status, 200, "after {target}: {}", next.text());
+        }
+        let counters = read_counters()?;
+        ensure!(
+            counters.contains("skiff_http_refused_total{limit=\"time\"} 4\n"),
+            "{counters}"
+        );
+        // Who computes for ever does not take the processor for ever.
+        wait_for(
+            "something is still at work",
+            Duration::from_secs(20),
+            || {
+                let counters = read_counters()?;
+                Ok(counters
+                    .contains("skiff_http_requests_in_flight 0\n")
+                    .then_some(()))
+            },
+        )
+    })?;
+    let process = task.state()?.1;
+    let used = || -> Result<u64> { skiff_test::process::processor_time(process) };
+    wait_for("it still computes", Duration::from_secs(20), || {
+        let before = used()?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok((used()? - before < 50).then_some(()))
+    })?;
+    task.remove()?;
+    Ok(())
+}
+
+fn it_is_said_that_0_3_is_off() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let image = image()?;
+    node.import(&image)?;
+    let ran = node.run(&image).output()?;
+    ensure!(
+        ran.code != 0
+            && ran
+                .stderr
+                .contains("it is a component of WASI 0.3, which is off"),
+        "{}",
+        ran.stderr
+    );
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::cap::Cap;
 use crate::link::{Entry, Linked, LinkedComponent, LinkedModule, ModuleState, State};
 use skiff_host::resolver::Resolver;
 use skiff_host::sys::signal;
+use skiff_wasi_wasmtime::link::drafts::Drafts;
 use skiff_wasi_wasmtime::obituary::obituary;
 use skiff_wasi_wasmtime::stdio::{Input, Output};
 
@@ -66,6 +67,8 @@ pub(crate) fn run(
                     ctx: wasi.build(),
                     table: ResourceTable::new(),
                     resolver: Arc::new(Resolver::new("/etc")),
+                    drafts: Drafts::new(guest),
+                    log,
                     cap,
                 };
                 let mut store = Store::new(engine, state);

@@ -2,6 +2,7 @@
 //! its place where it does not.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use http::header::{
@@ -225,7 +226,12 @@ async fn by_instance(
     let about = About {
         method: request.method().clone(),
         uri: request.uri().clone(),
+        number: service.number(),
     };
+    if let Some(number) = about.number {
+        let log = &mut instance.store.data_mut().log;
+        log.begin(format!("[request {number}] "));
+    }
     let (sender, receiver) = oneshot::channel();
     let mut http = instance.store.data_mut().http();
     let incoming = http.new_incoming_request(Scheme::Http, request);
@@ -286,6 +292,18 @@ async fn by_instance(
 struct About {
     method: Method,
     uri: Uri,
+    /// Where the log says of each line which request it belongs to.
+    number: Option<u64>,
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.uri)?;
+        match self.number {
+            Some(number) => write!(f, " (request {number})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Ends when the component has had its time after its answer was over.
@@ -305,7 +323,7 @@ fn judged(
     result: Option<wasmtime::Result<()>>,
     about: &About,
 ) -> Result<Instance, Refusal> {
-    let About { method, uri } = about;
+    instance.store.data_mut().log.end();
     let refused = instance.store.data_mut().memory.take_refused();
     match result {
         Some(Ok(())) => Ok(instance),
@@ -313,11 +331,11 @@ fn judged(
             count(&service.metrics.traps);
             if let Some(refused) = refused {
                 service.log.say(&format!(
-                    "skiff: {} could not answer {method} {uri}: {refused}",
+                    "skiff: {} could not answer {about}: {refused}",
                     service.name
                 ));
             }
-            service.mourn(&format!("trapped at {method} {uri}"), &error);
+            service.mourn(&format!("trapped at {about}"), &error);
             Err(match refused {
                 Some(_) => Refusal::Limit(Limit::Memory),
                 None => Refusal::Failed,
@@ -325,7 +343,7 @@ fn judged(
         }
         None => {
             service.log.say(&format!(
-                "skiff: {} was ended: it was still at work long after its answer to {method} {uri} (handler option Http.RequestTime)",
+                "skiff: {} was ended: it was still at work long after its answer to {about} (handler option Http.RequestTime)",
                 service.name
             ));
             service.metrics.limited(Limit::Time);

@@ -34,6 +34,7 @@ mod exposition;
 mod failure;
 mod gate;
 mod instance;
+mod lines;
 mod link;
 mod listen;
 mod log;

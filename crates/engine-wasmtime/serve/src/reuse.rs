@@ -39,9 +39,13 @@ impl HandlerState for Shared {
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Life>> {
         let made = self.0.instantiate().await;
-        let (store, proxy) = made.inspect_err(|error| {
+        let (mut store, proxy) = made.inspect_err(|error| {
             self.0.mourn("could not be instantiated", error);
         })?;
+        if let Some(number) = self.0.number() {
+            // It may answer several requests at a time: what it says could be of each of them.
+            store.data_mut().log.begin(format!("[instance {number}] "));
+        }
         Ok(Instance {
             store,
             proxy,

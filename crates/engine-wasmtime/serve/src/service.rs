@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use skiff_engine::order::Guest;
 use skiff_engine::service::ServiceOptions;
@@ -43,6 +43,7 @@ pub(crate) struct Service {
     component: Component,
     pre: ProxyPre<State>,
     template: Template,
+    numbers: AtomicU64,
     phase: AtomicU8,
     phases: watch::Sender<Phase>,
 }
@@ -74,14 +75,7 @@ impl Service {
             Arc::clone(&metrics),
         ));
         let wasi_p3 = matches!(pre, ProxyPre::P3(_));
-        let template = Template::new(
-            guest,
-            client,
-            Arc::clone(&memory),
-            options.instance_memory,
-            log,
-            wasi_p3,
-        )?;
+        let template = Template::new(guest, client, Arc::clone(&memory), &options, log, wasi_p3)?;
         let service = Self {
             name: guest.name.clone(),
             gate: Gate::new(1, options.queue),
@@ -96,6 +90,7 @@ impl Service {
             component,
             pre,
             template,
+            numbers: AtomicU64::new(1),
             phase: AtomicU8::new(0),
             phases: watch::Sender::new(Phase::Serving),
         };
@@ -135,6 +130,12 @@ impl Service {
         let proxy = made?;
         store.data_mut().memory.instantiated();
         Ok((store, proxy))
+    }
+
+    /// The next number of a request (WASI 0.3: of an instance), if the log is to say it.
+    pub(crate) fn number(&self) -> Option<u64> {
+        let asked = self.options.log_prefix;
+        asked.then(|| self.numbers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether the component is of WASI 0.3.

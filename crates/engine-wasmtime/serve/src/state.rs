@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use skiff_engine::order::Guest;
-use skiff_engine::service::Destination;
+use skiff_engine::service::{Destination, ServiceOptions};
 use skiff_host::resolver::Resolver;
 use skiff_wasi_wasmtime::link::Resolves;
+use skiff_wasi_wasmtime::link::drafts::{Drafting, Drafts};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::lines::Voice;
 use crate::log::Log;
 use crate::memory::{Memory, Total};
 use crate::outgoing::{Client, Hooks};
@@ -27,6 +29,8 @@ pub(crate) struct State {
     hooks: Hooks,
     table: ResourceTable,
     resolver: Arc<Resolver>,
+    drafts: Arc<Drafts>,
+    pub(crate) log: Voice,
     pub(crate) environment: Arc<Environment>,
     pub(crate) memory: Memory,
 }
@@ -43,6 +47,20 @@ impl WasiView for State {
 impl Resolves for State {
     fn resolver(&self) -> &Arc<Resolver> {
         &self.resolver
+    }
+}
+
+impl Drafting for State {
+    fn drafts(&self) -> &Arc<Drafts> {
+        &self.drafts
+    }
+
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    fn log(&mut self, line: String) {
+        self.log.say(line);
     }
 }
 
@@ -81,7 +99,10 @@ pub(crate) struct Template {
     client: Arc<Client>,
     total: Arc<Total>,
     limit: Option<u64>,
+    drafts: Arc<Drafts>,
     log: Log,
+    /// Whether each line of an instance says whose it is.
+    log_prefix: bool,
     /// WASI 0.3 takes from the context what 0.2 is given by interfaces of this host's own.
     wasi_p3: bool,
 }
@@ -95,7 +116,7 @@ impl Template {
         guest: &Guest,
         client: Arc<Client>,
         total: Arc<Total>,
-        limit: Option<u64>,
+        options: &ServiceOptions,
         log: Log,
         wasi_p3: bool,
     ) -> wasmtime::Result<Self> {
@@ -116,8 +137,10 @@ impl Template {
             filesystem: first.build().filesystem().clone(),
             client,
             total,
-            limit,
+            limit: options.instance_memory,
+            drafts: Drafts::new(guest),
             log,
+            log_prefix: options.log_prefix,
             wasi_p3,
         })
     }
@@ -127,13 +150,16 @@ impl Template {
     /// # Errors
     /// WASI 0.3: the guest's directory cannot be opened.
     pub(crate) fn state(&self) -> wasmtime::Result<State> {
+        let log = Voice::new(self.log, self.log_prefix);
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_blocking_current_thread(true)
             .stdin(self.log.input())
-            .stdout(self.log.output())
-            .stderr(self.log.error())
             .allow_tcp(true)
             .allow_udp(true);
+        match &log {
+            Voice::Plain(log) => wasi.stdout(log.output()).stderr(log.error()),
+            Voice::Prefixed { output, error } => wasi.stdout(output.clone()).stderr(error.clone()),
+        };
         match self.client.egress() {
             None => wasi.inherit_network(),
             Some(egress) => {
@@ -158,6 +184,8 @@ impl Template {
             hooks: Hooks::new(Arc::clone(&self.client)),
             table: ResourceTable::new(),
             resolver: Arc::clone(self.client.resolver()),
+            drafts: Arc::clone(&self.drafts),
+            log,
             environment: Arc::clone(&self.environment),
             memory: Memory::new(Arc::clone(&self.total), self.limit),
         })

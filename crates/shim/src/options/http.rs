@@ -36,6 +36,7 @@ pub struct Http {
     instance_requests: u32,
     #[serde(deserialize_with = "text")]
     drain_delay: Delay,
+    log_prefix: bool,
     #[serde(deserialize_with = "text")]
     metrics: Address,
     egress: Option<Vec<Place>>,
@@ -57,6 +58,7 @@ impl Default for Http {
             instance_memory: Size(default.instance_memory),
             instance_requests: 0,
             drain_delay: Delay(default.drain_delay),
+            log_prefix: default.log_prefix,
             metrics: Address(default.metrics),
             egress: None,
         }
@@ -98,6 +100,7 @@ impl Http {
             instance_memory: self.instance_memory.0,
             instance_requests: Some(self.instance_requests).filter(|count| *count > 0),
             drain_delay: self.drain_delay.0,
+            log_prefix: self.log_prefix,
             metrics: self.metrics.0,
             egress,
         })
@@ -271,6 +274,7 @@ mod tests {
             InstanceMemory = "12Mi"
             InstanceRequests = 13
             DrainDelay = "0s"
+            LogPrefix = true
             Metrics = "[::]:9090"
             Egress = ["10.0.0.0/8", "example.com:443"]
             "#,
@@ -289,6 +293,7 @@ mod tests {
             instance_memory: Some(12 << 20),
             instance_requests: Some(13),
             drain_delay: Duration::ZERO,
+            log_prefix: true,
             metrics: Some("[::]:9090".parse().unwrap()),
             egress: Some(vec![
                 Destination::read("10.0.0.0/8").unwrap(),

@@ -10,8 +10,10 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::cap::Cap;
+use crate::run::Log;
 use skiff_host::resolver::Resolver;
 use skiff_wasi_wasmtime::code::Code;
+use skiff_wasi_wasmtime::link::drafts::{Drafting, Drafts};
 use skiff_wasi_wasmtime::link::{LinkError, Resolves};
 
 mod component;
@@ -40,6 +42,8 @@ pub(crate) struct State {
     pub(crate) ctx: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) drafts: Arc<Drafts>,
+    pub(crate) log: &'static Log,
     pub(crate) cap: Cap,
 }
 
@@ -55,6 +59,20 @@ impl WasiView for State {
 impl Resolves for State {
     fn resolver(&self) -> &Arc<Resolver> {
         &self.resolver
+    }
+}
+
+impl Drafting for State {
+    fn drafts(&self) -> &Arc<Drafts> {
+        &self.drafts
+    }
+
+    fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    fn log(&mut self, line: String) {
+        self.log.stdio.complain(&line);
     }
 }
 

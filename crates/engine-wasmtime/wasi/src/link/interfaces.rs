@@ -12,7 +12,7 @@ use wasmtime_wasi::p3;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 
-use super::{LinkError, Resolves, link_error, missing, names};
+use super::{LinkError, Resolves, drafts, link_error, missing, names};
 
 /// Adds an interface to a linker.
 pub type Add<T> = fn(&mut Linker<T>) -> wasmtime::Result<()>;
@@ -40,6 +40,9 @@ pub fn linker<T: Resolves>(
     // Functions are the same wherever they are added from.
     let mut added: Vec<(String, bool)> = Vec::new();
     for (name, import) in component.component_type().imports(engine) {
+        if drafts::add(&mut linker, name).map_err(|error| link_error(guest, error))? {
+            continue;
+        }
         match provider(name, guest, own) {
             Some((key, add)) if !added.contains(&key) => {
                 add(&mut linker).map_err(|error| link_error(guest, error))?;

@@ -6,12 +6,15 @@ use skiff_engine::order::Guest;
 use skiff_host::resolver::Resolver;
 use wasmtime_wasi::WasiView;
 
+use drafts::Drafting;
+
+pub mod drafts;
 pub mod interfaces;
 pub mod missing;
 mod names;
 
 /// What a component's calls work on.
-pub trait Resolves: WasiView + 'static {
+pub trait Resolves: WasiView + Drafting {
     /// Who answers for names.
     fn resolver(&self) -> &Arc<Resolver>;
 }
