@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, Ran, run_within, wait_for};
 use crate::node::{Version, pause_image};
+use crate::pki::Authority;
 use crate::tools;
 
 use config::{FIRST, Member, SECOND};
@@ -326,7 +327,7 @@ fn end_of(log: &str) -> String {
 
 /// Everybody's certificates and kubeconfigs.
 fn issue(directory: &Path) -> Result<()> {
-    let authority = crate::pki::Authority::new(directory.join("keys"))?;
+    let authority = Authority::new(directory.join("keys"))?;
     let address = format!("IP:{}", config::NODE_ADDRESS);
     let service = format!("IP:{}", config::API_SERVICE);
     let names = [
@@ -363,7 +364,7 @@ fn issue(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn client(authority: &pki::Authority, directory: &Path, name: &str, subject: &str) -> Result<()> {
+fn client(authority: &Authority, directory: &Path, name: &str, subject: &str) -> Result<()> {
     authority.client(name, subject)?;
     let file = directory.join(format!("{name}.conf"));
     authority.kubeconfig(name, config::API, &file)
