@@ -3,6 +3,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{
@@ -12,13 +15,14 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Either};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{SemaphorePermit, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::ExpirationError;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 
 use crate::body::{AnswerBody, GuestBody, RequestBody, Verdict, text};
+use crate::call::Call;
 use crate::drain::Phase;
 use crate::instance::Instance;
 use crate::metrics::{Limit, count};
@@ -27,7 +31,7 @@ use crate::workers::Worker;
 
 /// Why a request is not answered by the component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     Upgrade,
     Connect,
     NoHost,
@@ -241,7 +245,7 @@ async fn by_instance(
     };
     let (over, gone) = oneshot::channel();
     let limit = service.options.request_time;
-    let mut guest = tokio::spawn(async move {
+    let mut call = Call::new(worker, async move {
         let _task = service.at_work.begin();
         let _clock = service.clock.run();
         instance.store.set_epoch_deadline(1);
@@ -269,20 +273,35 @@ async fn by_instance(
             }
         }
     });
-    let answered = timeout(limit.unwrap_or(Duration::MAX), async {
-        match receiver.await {
-            Ok(answer) => answer.map_err(|code| of_code(&code)),
-            // It ended, or threw the answer away and goes on.
-            Err(_) => Err(guest_end(&mut guest).await),
+    // Gone when the component has thrown it away.
+    let mut receiver = Some(receiver);
+    let answered = poll_fn(|context| {
+        let ending = call.poll(context);
+        // It may have answered before it had to wait, and also before it ended.
+        match receiver
+            .as_mut()
+            .map(|receiver| Pin::new(receiver).poll(context))
+        {
+            Some(Poll::Ready(Ok(answer))) => {
+                return Poll::Ready(answer.map_err(|code| of_code(&code)));
+            }
+            Some(Poll::Ready(Err(_))) => receiver = None,
+            Some(Poll::Pending) | None => {}
         }
+        ending.map(|ending| Err(ending.err().unwrap_or(Refusal::Failed)))
     });
-    match answered.await {
-        Ok(Ok(response)) => Ok(response.map(|body| Either::Right(GuestBody::new(body, over)))),
+    match timeout(limit.unwrap_or(Duration::MAX), answered).await {
+        Ok(Ok(response)) => {
+            let (head, body) = response.into_parts();
+            let body = GuestBody::of(body, call, over).await;
+            // Answers go out together, when all requests that are there have been handled: a client that is woken by
+            // each of them costs more than it takes to make them.
+            yield_now().await;
+            Ok(Response::from_parts(head, Either::Right(body)))
+        }
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => {
-            guest.abort();
-            // Its place is free again when the client hears of it.
-            drop(guest.await);
+            call.abort();
             Err(Refusal::Limit(Limit::Time))
         }
     }
@@ -349,14 +368,6 @@ fn judged(
             service.metrics.limited(Limit::Time);
             Err(Refusal::Limit(Limit::Time))
         }
-    }
-}
-
-/// Why a call has ended without an answer.
-async fn guest_end(guest: &mut JoinHandle<Result<(), Refusal>>) -> Refusal {
-    match guest.await {
-        Ok(Err(refusal)) => refusal,
-        Ok(Ok(())) | Err(_) => Refusal::Failed,
     }
 }
 

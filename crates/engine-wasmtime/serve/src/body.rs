@@ -1,5 +1,6 @@
 //! Bodies on their way: the request's is counted and may not stand still, the answer's tells when it is over.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,6 +14,8 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
+
+use crate::call::Call;
 
 /// What a request is answered with.
 pub(crate) type AnswerBody = Either<Full<Bytes>, GuestBody>;
@@ -123,17 +126,58 @@ impl Body for RequestBody {
     }
 }
 
+/// What comes next of a body; `None` is its end.
+type Piece = Option<Result<Frame<Bytes>, Error>>;
+
 /// The body of a component's answer.
-#[derive(Debug)]
 pub(crate) struct GuestBody {
     body: WasiBody,
+    /// What writes it, where nobody else drives that.
+    call: Option<Call>,
+    /// What was taken of it before anybody asked, and how large it was before that.
+    begin: Option<(Piece, SizeHint)>,
     /// Dropped with the body: at its end, or when its client has gone.
     _over: oneshot::Sender<()>,
 }
 
 impl GuestBody {
     pub(crate) fn new(body: WasiBody, over: oneshot::Sender<()>) -> Self {
-        Self { body, _over: over }
+        Self {
+            body,
+            call: None,
+            begin: None,
+            _over: over,
+        }
+    }
+
+    /// One that `call` writes. Its begin is taken here, so that a call with a short answer is over, and its instance
+    /// free, before the answer goes out.
+    pub(crate) async fn of(body: WasiBody, call: Call, over: oneshot::Sender<()>) -> Self {
+        let mut own = Self {
+            call: Some(call),
+            ..Self::new(body, over)
+        };
+        let hint = own.body.size_hint();
+        let begin = poll_fn(|context| Poll::Ready(own.poll_driven(context))).await;
+        if let Poll::Ready(piece) = begin {
+            own.begin = Some((piece, hint));
+        }
+        own
+    }
+
+    fn poll_driven(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let Some(call) = &mut self.call else {
+            return frame;
+        };
+        // Also when there is a frame: now there is room for another, and a call that has waited for that may be over.
+        if call.poll(context).is_ready() {
+            self.call = None;
+        }
+        match frame {
+            Poll::Pending => Pin::new(&mut self.body).poll_frame(context),
+            frame => frame,
+        }
     }
 }
 
@@ -145,15 +189,24 @@ impl Body for GuestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        match self.begin.take() {
+            Some((piece, _)) => Poll::Ready(piece),
+            None => self.poll_driven(context),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.begin {
+            Some((piece, _)) => piece.is_none(),
+            None => self.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.begin {
+            Some((_, hint)) => *hint,
+            None => self.body.size_hint(),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::service::Service;
 
 mod answer;
 mod body;
+mod call;
 mod connection;
 mod drain;
 mod engine;

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     /// WASI 0.3.
     shared: Option<ProxyHandler<Shared>>,
     connections: AtomicUsize,
+    /// Calls that go on without their connection.
+    pub(crate) busy: AtomicUsize,
     preparing: AtomicBool,
     retired: AtomicBool,
 }
@@ -41,6 +43,7 @@ impl Worker {
             instances: Instances::new(service),
             shared: service.is_p3().then(|| reuse::handler(service)),
             connections: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             preparing: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }))
@@ -171,7 +174,9 @@ fn work(worker: &'static Worker, mut connections: UnboundedReceiver<Handed>) {
             worker.serve(accepted, task);
         }
         // Retired: what it has begun, it ends.
-        while worker.connections.load(Ordering::Relaxed) > 0 {
+        let rest =
+            || worker.connections.load(Ordering::Relaxed) + worker.busy.load(Ordering::Relaxed);
+        while rest() > 0 {
             sleep(Duration::from_millis(100)).await;
         }
     });
