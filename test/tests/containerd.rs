@@ -36,6 +36,8 @@ mod exec;
 mod figures;
 #[path = "containerd/http.rs"]
 mod http;
+#[path = "containerd/http_2.rs"]
+mod http_2;
 #[path = "containerd/http_drafts.rs"]
 mod http_drafts;
 #[path = "containerd/http_end.rs"]
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         http::CASES,
         http_p3::CASES,
         http_end::CASES,
+        http_2::CASES,
         http_drafts::CASES,
         http_resize::CASES,
         http_tls::CASES,

@@ -114,8 +114,14 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
     }
     drop(to.blocking_flush());
     drop((from, to));
-    drop(IncomingBody::finish(incoming));
-    drop(OutgoingBody::finish(body, None));
+    // Trailers come when the body has ended.
+    let future = IncomingBody::finish(incoming);
+    future.subscribe().block();
+    let trailers = match future.get() {
+        Some(Ok(Ok(trailers))) => trailers,
+        _ => None,
+    };
+    drop(OutgoingBody::finish(body, trailers));
 }
 
 #[inline(never)]
