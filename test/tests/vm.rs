@@ -5,6 +5,8 @@
 
 #[path = "vm/containers.rs"]
 mod containers;
+#[path = "vm/installer.rs"]
+mod installer;
 #[path = "vm/limits.rs"]
 mod limits;
 #[path = "vm/scope.rs"]
@@ -19,7 +21,13 @@ use skiff_test::command;
 use skiff_test::node::Node;
 
 fn main() -> ExitCode {
-    skiff_test::runner::main(&[limits::CASES, scope::CASES, containers::CASES], &[])
+    let all = [
+        limits::CASES,
+        scope::CASES,
+        containers::CASES,
+        installer::CASES,
+    ];
+    skiff_test::runner::main(&all, &[])
 }
 
 /// Who makes the cgroups.

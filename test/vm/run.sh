@@ -46,7 +46,7 @@ cat >"$work/run.sh" <<RUN
 # The tests look for the guest where they were built.
 mkdir -p '$root/test/guest'
 ln -s /run/work/guest '$root/test/guest/target'
-export SKIFF_TEST_SLOW=4 SKIFF_BIN_DIR=/run/work/bin SKIFF_TEST_CACHE=/run/work/cache HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export SKIFF_TEST_OWN_MACHINE=yes SKIFF_TEST_SLOW=4 SKIFF_BIN_DIR=/run/work/bin SKIFF_TEST_CACHE=/run/work/cache HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
 exec ./tests $* </dev/null
 RUN
 chmod 755 "$work/run.sh"

@@ -265,7 +265,8 @@ impl Probes<'_> {
             image: IMAGE.to_owned(),
             runtime: Some(m::Runtime {
                 name: handler.engine.runtime_type(),
-                options: options.clone(),
+                // The task gets them too; options of the task's own may only be runc's.
+                options,
             }),
             spec: Some(m::Any {
                 type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".to_owned(),
@@ -289,7 +290,6 @@ impl Probes<'_> {
             }],
             stdout: format!("file://{}", output(handler, "out").display()),
             stderr: format!("file://{}", output(handler, "err").display()),
-            options,
             runtime_path: folder.join(handler.engine.shim()).display().to_string(),
         };
         self.connection

@@ -22,6 +22,7 @@ skiff_test::cases!(
     a_containerd_that_does_not_come_back_gets_its_configuration_back,
     a_shim_that_does_not_work_changes_nothing,
     a_handler_that_cri_does_not_show_is_rolled_back,
+    a_node_whose_cgroups_systemd_makes,
     an_upgrade_keeps_what_running_pods_need,
     a_node_that_is_mounted_in_a_container,
     wasmedge_is_proven_like_the_others,
@@ -304,6 +305,31 @@ fn a_handler_that_cri_does_not_show_is_rolled_back() -> Result<()> {
         !Path::new("/opt/skiff/current").exists(),
         "the link is still there"
     );
+    Ok(())
+}
+
+/// There is no systemd here, and that is all that is wrong: containerd takes a task with the options of such a handler, and
+/// it is the shim that says so. `make test-vm` has the rest.
+fn a_node_whose_cgroups_systemd_makes() -> Result<()> {
+    for version in Version::ALL {
+        let daemon = Daemon::start(version)?;
+        let plugin = match version {
+            Version::V1_7 => "io.containerd.grpc.v1.cri",
+            Version::V2_1 | Version::V2_4 => "io.containerd.cri.v1.runtime",
+        };
+        let config = daemon.config()?
+            + &format!(
+                "\n[plugins.'{plugin}'.containerd.runtimes.runc.options]\nSystemdCgroup = true\n"
+            );
+        fs::write(daemon.path("config.toml"), &config)?;
+        command::run(&mut Command::new(daemon.path("restart.sh")))?.ok()?;
+        daemon.wait_until_up()?;
+        let ran = daemon.skiff_node(&["install"])?;
+        ran.fails_with(&["nothing was changed", "systemd"])?;
+        ensure!(daemon.config()? == config, "{}", daemon.config()?);
+        daemon.skiff_node(&["uninstall"])?.ok()?;
+        daemon.ensure_clean()?;
+    }
     Ok(())
 }
 

@@ -125,8 +125,6 @@ pub(super) struct CreateTask {
     pub(super) stdout: String,
     #[prost(string, tag = "6")]
     pub(super) stderr: String,
-    #[prost(message, optional, tag = "9")]
-    pub(super) options: Option<Any>,
     #[prost(string, tag = "10")]
     pub(super) runtime_path: String,
 }
