@@ -48,9 +48,13 @@ wasmedge: ## WasmEdge's host, compiler and libraries alone, into target/stage/bi
 IMAGE ?= skiff.dev/skiff:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 .PHONY: image
-image: build ## Write the image of the chart, with all binaries, as an OCI archive: target/skiff-image.tar
+image: build ## Write the image of the chart for amd64 and arm64 as an OCI archive: target/skiff-image.tar (ARM64=no leaves that out)
 	cargo build --release --locked --target $(TARGET) -p skiff-image --features build --bin skiff-linux-image
-	@test/image.sh $(STAGE)/bin $(RELEASE)/skiff-linux-image $(IMAGE) $(CARGO_TARGET_DIR)/skiff-image.tar
+	@# Exit status 3: this machine cannot build for arm64, and was told why.
+	@more=; if [ "$(ARM64)" != no ]; then \
+		if test/build-aarch64.sh $(STAGE)/arm64; then more=arm64=$(STAGE)/arm64; elif [ $$? -ne 3 ]; then exit 1; fi; \
+	fi; \
+	test/image.sh $(STAGE)/bin $(RELEASE)/skiff-linux-image $(IMAGE) $(CARGO_TARGET_DIR)/skiff-image.tar $$more
 
 .PHONY: install
 install: build ## Put all binaries under PREFIX/bin (default /usr/local)

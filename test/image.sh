@@ -31,8 +31,19 @@ for pair in "$own=$binaries" "$@"; do
   install -m 0644 crates/node/src/proof/hello.wasm "$root/skiff/hello.wasm"
   roots+=("$architecture=$root")
 done
-for root in "${roots[@]}"; do
-  [[ -d ${root#*=}/skiff/bin/engines/wasmedge ]] && with=with || with=without
-  echo "${root%%=*}: $with WasmEdge"
+# Said here, and in the image itself.
+for pair in "${roots[@]}"; do
+  root=${pair#*=}
+  {
+    echo "wasmtime"
+    if [[ -d $root/skiff/bin/engines/wasmedge ]]; then
+      echo "wasmedge $(ls "$root/skiff/bin/engines/wasmedge")"
+    elif [[ ${pair%%=*} == amd64 ]]; then
+      echo "not in this image: WasmEdge, which make build could not bundle and said why; with handlers.wasmedge.enabled nothing is installed"
+    else
+      echo "not in this image: WasmEdge, whose bundle is made for amd64 only; with handlers.wasmedge.enabled these nodes get the other handlers"
+    fi
+  } >"$root/skiff/ENGINES"
+  sed "s/^/${pair%%=*}: /" "$root/skiff/ENGINES"
 done
 "$builder" "$name" "$output" /skiff/bin/skiff-agent "${roots[@]}"

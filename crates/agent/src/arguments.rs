@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use skiff_node::binaries::Source;
 use skiff_node::config::{Engine, Handler};
 use skiff_node::daemon::Asked;
 use skiff_node::installer::Options;
@@ -147,6 +148,28 @@ pub(crate) struct Retire {
 }
 
 impl Common {
+    /// Leaves out the handlers of engines that images for this machine's architecture do not have: the chart asks for the
+    /// same on all nodes of a cluster. Answers what was left out. An image that lacks what others of its kind have is
+    /// refused by the installer.
+    pub(crate) fn leave_out(&mut self, architecture: &str) -> Vec<String> {
+        if architecture == "x86_64" {
+            return Vec::new();
+        }
+        // What else is wrong with the folder is the installer's to say.
+        let there = Source::at(&self.from).map_or_else(|_| Vec::new(), |source| source.engines);
+        let (left_out, kept): (Vec<_>, Vec<_>) = self
+            .handlers
+            .drain(..)
+            .partition(|(engine, _)| *engine == Engine::Wasmedge && !there.contains(engine));
+        // Nothing but that is asked for: none would mean all, and the installer's refusal says what is the matter.
+        if kept.is_empty() {
+            self.handlers = left_out;
+            return Vec::new();
+        }
+        self.handlers = kept;
+        left_out.into_iter().map(|(_, name)| name).collect()
+    }
+
     /// What is said of containerd.
     pub(crate) fn asked(&self) -> Asked {
         Asked {
@@ -187,6 +210,34 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn an_engine_that_an_architecture_lacks_is_left_out_there_only() {
+        let words = [
+            "skiff-agent",
+            "watch",
+            "--from=/no-such-folder",
+            "--handler=wasmtime",
+            "--handler=wasmedge=edge",
+        ];
+        let left = |architecture: &str| {
+            let mut common = Arguments::parse_from(words).common;
+            let left_out = common.leave_out(architecture);
+            assert_eq!(common.handlers.len() + left_out.len(), 2);
+            left_out
+        };
+        assert_eq!(left("aarch64"), ["edge"]);
+        assert!(left("x86_64").is_empty());
+        let words = [
+            "skiff-agent",
+            "watch",
+            "--from=/no-such-folder",
+            "--handler=wasmedge",
+        ];
+        let mut alone = Arguments::parse_from(words).common;
+        assert!(alone.leave_out("aarch64").is_empty());
+        assert_eq!(alone.handlers.len(), 1);
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

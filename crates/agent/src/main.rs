@@ -36,7 +36,12 @@ fn main() -> ExitCode {
         log::error(&format!("could not run a program of the node's: {error}"));
         return ExitCode::FAILURE;
     }
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    for name in arguments.common.leave_out(std::env::consts::ARCH) {
+        log::warning(&format!(
+            "no handler {name} on this node: there is no such engine for its architecture in this image, and pods that name it go elsewhere"
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
