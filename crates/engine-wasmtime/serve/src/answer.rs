@@ -21,7 +21,7 @@ use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::ExpirationError;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 
-use crate::body::{AnswerBody, GuestBody, RequestBody, Verdict, text};
+use crate::body::{AnswerBody, GuestBody, Over, RequestBody, Verdict, text};
 use crate::call::Call;
 use crate::drain::Phase;
 use crate::instance::Instance;
@@ -160,13 +160,11 @@ async fn handle(
                 Err(_) => Err(Refusal::Limit(Limit::Time)),
             };
             result.map(|response| {
-                let (over, gone) = oneshot::channel();
                 // A place is taken until the answer is over.
-                let task = service.at_work.begin();
-                tokio::spawn(async move {
-                    drop(gone.await);
-                    drop((place, task));
-                });
+                let over = Over::Left {
+                    _place: place,
+                    _task: service.at_work.begin(),
+                };
                 response.map(|body| Either::Right(GuestBody::new(body, over)))
             })
         }
@@ -243,7 +241,8 @@ async fn by_instance(
     let (Ok(incoming), Ok(outparam)) = (incoming, outparam) else {
         return Err(Refusal::Failed);
     };
-    let (over, gone) = oneshot::channel();
+    let (sender, gone) = oneshot::channel();
+    let over = Over::Told { _sender: sender };
     let limit = service.options.request_time;
     let mut call = Call::new(worker, async move {
         let _task = service.at_work.begin();

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::call::Call;
+use crate::tasks::Task;
 
 /// What a request is answered with.
 pub(crate) type AnswerBody = Either<Full<Bytes>, GuestBody>;
@@ -137,11 +138,22 @@ pub(crate) struct GuestBody {
     /// What was taken of it before anybody asked, and how large it was before that.
     begin: Option<(Piece, SizeHint)>,
     /// Dropped with the body: at its end, or when its client has gone.
-    _over: oneshot::Sender<()>,
+    _over: Over,
+}
+
+/// What ends with a body.
+pub(crate) enum Over {
+    /// The time that a call has for itself begins.
+    Told { _sender: oneshot::Sender<()> },
+    /// A request has been handled.
+    Left {
+        _place: SemaphorePermit<'static>,
+        _task: Task,
+    },
 }
 
 impl GuestBody {
-    pub(crate) fn new(body: WasiBody, over: oneshot::Sender<()>) -> Self {
+    pub(crate) fn new(body: WasiBody, over: Over) -> Self {
         Self {
             body,
             call: None,
@@ -152,7 +164,7 @@ impl GuestBody {
 
     /// One that `call` writes. Its begin is taken here, so that a call with a short answer is over, and its instance
     /// free, before the answer goes out.
-    pub(crate) async fn of(body: WasiBody, call: Call, over: oneshot::Sender<()>) -> Self {
+    pub(crate) async fn of(body: WasiBody, call: Call, over: Over) -> Self {
         let mut own = Self {
             call: Some(call),
             ..Self::new(body, over)

@@ -1,7 +1,7 @@
 //! Components of WASI 0.3: an instance answers several requests, also at the same time.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep};
@@ -93,11 +93,20 @@ impl WorkerExpiration for Expiration {
         let Some(end) = limit.and_then(|limit| start.checked_add(limit)) else {
             return Poll::Pending;
         };
-        if self.armed != Some(end) {
+        // With each request the end moves on. A timer that runs for an earlier one is left to run, and set anew when it is
+        // over: to move it each time takes longer than a short request's own work.
+        if self.armed.is_none_or(|armed| armed > end) {
             self.armed = Some(end);
             self.timer.as_mut().reset(end.into());
         }
-        self.timer.as_mut().poll(context)
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            self.armed = Some(end);
+            self.timer.as_mut().reset(end.into());
+        }
     }
 }
 
