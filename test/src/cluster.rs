@@ -435,7 +435,7 @@ fn wait_for_containerd(version: Version) -> Result<()> {
         if !Path::new(SOCKET).exists() {
             return Ok(None);
         }
-        // Who asks a process that is about to end waits ten seconds for its answer, unless told otherwise.
+        // Asked again and again: ctr's own limit would be ten seconds for each time.
         let ran = ctr(version, &["--connect-timeout=1s", "version"])?;
         Ok((ran.code == 0).then_some(()))
     })

@@ -241,9 +241,10 @@ fn a_containerd_that_does_not_come_back() -> Result<()> {
     wait_for("nothing is rolled back", PATIENCE, || {
         Ok(cluster.is_clean()?.then_some(()))
     })?;
+    let files = begin.elapsed().as_secs_f64();
     cluster.wait_for_containerd()?;
     crate::say(&format!(
-        "rolled back, and containerd answers, {:.1} s after the change",
+        "the files are put back {files:.1} s after the change, and containerd answers after {:.1} s",
         begin.elapsed().as_secs_f64()
     ));
     holds(&state("failed")?, "containerd")?;
