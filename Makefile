@@ -102,7 +102,7 @@ test-node: install-tools build ## Tests with real containerds 1.7, 2.1 and 2.4
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd
 
 .PHONY: test-http-storm
-test-http-storm: install-tools build ## A million HTTP requests in bad weather, and 200 services that end under load (about 30 minutes)
+test-http-storm: install-tools build ## A million HTTP requests in bad weather, and 200 services that end under load (about 8 minutes)
 	@SKIFF_TEST_STORM_REQUESTS=$${SKIFF_TEST_STORM_REQUESTS:-1000000} SKIFF_TEST_STORM_ENDS=$${SKIFF_TEST_STORM_ENDS:-200} \
 		SKIFF_BIN_DIR=$(STAGE)/bin test/run.sh containerd http_storm:: http_end::nobody
 
