@@ -60,6 +60,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Service {
                 answer(out, 200, format!("{}\n", memory.len()).as_bytes());
             }
             "/trap" => trap(query),
+            // An answer that promises what never comes, and one that is begun and goes no further.
+            "/promise" => broken(out, true, b""),
+            "/begin" => broken(out, false, b"the begin"),
             // No answer at all.
             "/silence" => drop(out),
             "/fetch" => match fetch(query) {
@@ -98,6 +101,25 @@ fn answer(out: ResponseOutparam, status: u16, content: &[u8]) {
     drop(stream.blocking_flush());
     drop(stream);
     drop(OutgoingBody::finish(body, None));
+}
+
+fn broken(out: ResponseOutparam, promise: bool, begin: &[u8]) {
+    let fields = Fields::new();
+    if promise {
+        let length = fields.append("content-length", b"100");
+        length.expect("the field is allowed");
+    }
+    let response = OutgoingResponse::new(fields);
+    let body = response.body().expect("it was not taken before");
+    ResponseOutparam::set(out, Ok(response));
+    let mut stream = body.write().expect("it was not taken before");
+    if !begin.is_empty() {
+        drop(stream.write_all(begin));
+        drop(stream.blocking_flush());
+        // Until it has gone out.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    trap("in the middle of an answer");
 }
 
 fn echo(request: &IncomingRequest, out: ResponseOutparam) {

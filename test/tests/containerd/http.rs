@@ -18,6 +18,7 @@ skiff_test::cases!(
     bodies_are_streamed,
     it_has_what_a_container_has,
     a_trap_is_one_answer,
+    half_an_answer_is_not_taken_for_a_whole_one,
     limits_have_codes,
     one_instance_for_each_request_or_more,
     it_calls_where_it_may,
@@ -215,6 +216,22 @@ Metrics = '127.0.0.1:9090'
 InstanceMemory = "8Mi"
 ClientTime = "2s"
 "#;
+
+/// A trap before anything has gone out is 500, whatever was promised; later, the connection is cut.
+fn half_an_answer_is_not_taken_for_a_whole_one() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let (task, network) = served(&node, "", &[])?;
+    for _ in 0..3 {
+        let answer = network.get("/promise")?;
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        let cut = network.get("/begin");
+        ensure!(cut.is_err(), "half an answer ends as a whole one: {cut:?}");
+        assert_eq!(network.get("/")?.status, 200);
+    }
+    task.wait_for_output("in the middle of an answer")?;
+    task.remove()?;
+    Ok(())
+}
 
 fn limits_have_codes() -> Result<()> {
     let node = Node::start(Version::V2_4)?;

@@ -146,7 +146,7 @@ async fn handle(
         )
     });
     let result = match worker.handler() {
-        None => by_instance(worker, request, place).await,
+        None => by_instance(worker, request, verdict.clone(), place).await,
         Some(handler) => {
             let request = request.map(BodyExt::boxed_unsync);
             let limit = options.request_time.unwrap_or(Duration::MAX);
@@ -165,7 +165,8 @@ async fn handle(
                     _place: place,
                     _task: service.at_work.begin(),
                 };
-                response.map(|body| Either::Right(GuestBody::new(body, over)))
+                let verdict = verdict.clone();
+                response.map(|body| Either::Right(GuestBody::new(body, verdict, over)))
             })
         }
     };
@@ -215,6 +216,7 @@ fn check(request: &Request<Incoming>, service: &Service) -> Result<(), Refusal> 
 async fn by_instance(
     worker: &'static Worker,
     request: Request<RequestBody>,
+    verdict: Verdict,
     place: SemaphorePermit<'static>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let service = worker.service;
@@ -244,6 +246,8 @@ async fn by_instance(
     let (sender, gone) = oneshot::channel();
     let over = Over::Told { _sender: sender };
     let limit = service.options.request_time;
+    let asks_for_a_body = about.method != Method::HEAD;
+    let told = verdict.clone();
     let mut call = Call::new(worker, async move {
         let _task = service.at_work.begin();
         let _clock = service.clock.run();
@@ -259,6 +263,9 @@ async fn by_instance(
             () = afterwards(gone, limit) => None,
         };
         drop(place);
+        if !matches!(result, Some(Ok(()))) {
+            told.fail();
+        }
         let end = judged(service, instance, result, &about);
         match end {
             Ok(instance) => {
@@ -276,23 +283,38 @@ async fn by_instance(
     let mut receiver = Some(receiver);
     let answered = poll_fn(|context| {
         let ending = call.poll(context);
-        // It may have answered before it had to wait, and also before it ended.
-        match receiver
-            .as_mut()
-            .map(|receiver| Pin::new(receiver).poll(context))
-        {
-            Some(Poll::Ready(Ok(answer))) => {
-                return Poll::Ready(answer.map_err(|code| of_code(&code)));
-            }
-            Some(Poll::Ready(Err(_))) => receiver = None,
-            Some(Poll::Pending) | None => {}
+        // It may have answered before it had to wait, and also before it ended: then it is looked for whatever the event
+        // loop thinks of how long this task has been at work.
+        let answer = match (&mut receiver, ending.is_ready()) {
+            (None, _) => None,
+            (Some(receiver), true) => receiver.try_recv().ok(),
+            (Some(waiting), false) => match Pin::new(waiting).poll(context) {
+                Poll::Ready(Ok(answer)) => Some(answer),
+                Poll::Ready(Err(_)) => {
+                    receiver = None;
+                    None
+                }
+                Poll::Pending => None,
+            },
+        };
+        if let Some(answer) = answer {
+            return Poll::Ready(match (answer, ending) {
+                (Ok(response), ending) => Ok((response, ending)),
+                (Err(code), _) => Err(of_code(&code)),
+            });
         }
         ending.map(|ending| Err(ending.err().unwrap_or(Refusal::Failed)))
     });
     match timeout(limit.unwrap_or(Duration::MAX), answered).await {
-        Ok(Ok(response)) => {
+        Ok(Ok((response, ending))) => {
             let (head, body) = response.into_parts();
-            let body = GuestBody::of(body, call, over).await;
+            let body = GuestBody::of(body, verdict, call, ending, over).await?;
+            // Nothing has gone out yet: what is promised and not there is said as it is.
+            let promised = head.headers.get(CONTENT_LENGTH);
+            let promised = promised.is_some_and(|length| length != "0") && asks_for_a_body;
+            if body.is_empty() && promised && head.status != StatusCode::NOT_MODIFIED {
+                return Err(Refusal::Failed);
+            }
             // Answers go out together, when all requests that are there have been handled: a client that is woken by
             // each of them costs more than it takes to make them.
             yield_now().await;

@@ -15,28 +15,43 @@ use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use crate::answer::Refusal;
 use crate::call::Call;
 use crate::tasks::Task;
 
 /// What a request is answered with.
 pub(crate) type AnswerBody = Either<Full<Bytes>, GuestBody>;
 
-/// What became of a request's body, told to whoever answers it.
+/// What became of a request, told to whoever answers it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict(Arc<AtomicU8>);
 
 const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
+const FAILED: u8 = 4;
 
 impl Verdict {
     /// It has more bytes than are allowed.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == TOO_LARGE
+        self.has(TOO_LARGE)
     }
 
     /// Its client has stopped sending it.
     pub(crate) fn is_too_slow(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == TOO_SLOW
+        self.has(TOO_SLOW)
+    }
+
+    /// The component has failed: said before its end of the answer's body is dropped.
+    pub(crate) fn fail(&self) {
+        self.add(FAILED);
+    }
+
+    fn has(&self, what: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & what != 0
+    }
+
+    fn add(&self, what: u8) {
+        self.0.fetch_or(what, Ordering::Relaxed);
     }
 }
 
@@ -80,7 +95,7 @@ impl RequestBody {
                 Ok(frame)
             }
             None => {
-                self.verdict.0.store(TOO_LARGE, Ordering::Relaxed);
+                self.verdict.add(TOO_LARGE);
                 Err(Error::HttpRequestBodySize(self.limit))
             }
         }
@@ -112,7 +127,7 @@ impl Body for RequestBody {
                 if waiting.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                self.verdict.0.store(TOO_SLOW, Ordering::Relaxed);
+                self.verdict.add(TOO_SLOW);
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
         }
@@ -133,10 +148,10 @@ type Piece = Option<Result<Frame<Bytes>, Error>>;
 /// The body of a component's answer.
 pub(crate) struct GuestBody {
     body: WasiBody,
-    /// What writes it, where nobody else drives that.
-    call: Option<Call>,
     /// What was taken of it before anybody asked, and how large it was before that.
     begin: Option<(Piece, SizeHint)>,
+    /// Whether what writes it has failed: then its end is none.
+    verdict: Verdict,
     /// Dropped with the body: at its end, or when its client has gone.
     _over: Over,
 }
@@ -153,42 +168,66 @@ pub(crate) enum Over {
 }
 
 impl GuestBody {
-    pub(crate) fn new(body: WasiBody, over: Over) -> Self {
+    pub(crate) fn new(body: WasiBody, verdict: Verdict, over: Over) -> Self {
         Self {
             body,
-            call: None,
             begin: None,
+            verdict,
             _over: over,
         }
     }
 
     /// One that `call` writes. Its begin is taken here, so that a call with a short answer is over, and its instance
-    /// free, before the answer goes out.
-    pub(crate) async fn of(body: WasiBody, call: Call, over: Over) -> Self {
-        let mut own = Self {
-            call: Some(call),
-            ..Self::new(body, over)
-        };
+    /// free, before the answer goes out. A call that is not over goes on by itself; `ending` is what is known of it.
+    ///
+    /// # Errors
+    /// It has failed before there was anything of the body.
+    pub(crate) async fn of(
+        body: WasiBody,
+        verdict: Verdict,
+        mut call: Call,
+        ending: Poll<Result<(), Refusal>>,
+        over: Over,
+    ) -> Result<Self, Refusal> {
+        let mut own = Self::new(body, verdict, over);
         let hint = own.body.size_hint();
-        let begin = poll_fn(|context| Poll::Ready(own.poll_driven(context))).await;
+        let (begin, now) = poll_fn(|context| {
+            let begin = own.poll_piece(context);
+            // Also when there is a piece: now there is room for another, and a call that has waited for that may be over.
+            let now = call.poll(context);
+            let begin = match begin {
+                Poll::Pending => own.poll_piece(context),
+                begin => begin,
+            };
+            Poll::Ready((begin, now))
+        })
+        .await;
         if let Poll::Ready(piece) = begin {
+            if let Some(Err(_)) = piece {
+                let ending = if ending.is_ready() { ending } else { now };
+                return Err(match ending {
+                    Poll::Ready(Err(refusal)) => refusal,
+                    Poll::Ready(Ok(())) | Poll::Pending => Refusal::Failed,
+                });
+            }
             own.begin = Some((piece, hint));
         }
-        own
+        Ok(own)
     }
 
-    fn poll_driven(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        let Some(call) = &mut self.call else {
-            return frame;
-        };
-        // Also when there is a frame: now there is room for another, and a call that has waited for that may be over.
-        if call.poll(context).is_ready() {
-            self.call = None;
-        }
-        match frame {
-            Poll::Pending => Pin::new(&mut self.body).poll_frame(context),
-            frame => frame,
+    /// Whether it is known to have nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.begin, Some((None, _)))
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Piece> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            // The client would take what there is for the whole.
+            Poll::Ready(None) if self.verdict.has(FAILED) => {
+                let words = "the component has failed in the middle of its answer";
+                Poll::Ready(Some(Err(Error::InternalError(Some(words.to_owned())))))
+            }
+            piece => piece,
         }
     }
 }
@@ -203,14 +242,14 @@ impl Body for GuestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.begin.take() {
             Some((piece, _)) => Poll::Ready(piece),
-            None => self.poll_driven(context),
+            None => self.poll_piece(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.begin {
             Some((piece, _)) => piece.is_none(),
-            None => self.body.is_end_stream(),
+            None => self.body.is_end_stream() && !self.verdict.has(FAILED),
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     /// WASI 0.3.
     shared: Option<ProxyHandler<Shared>>,
     connections: AtomicUsize,
-    /// Calls that go on without their connection.
+    /// Calls that are not over.
     pub(crate) busy: AtomicUsize,
     preparing: AtomicBool,
     retired: AtomicBool,

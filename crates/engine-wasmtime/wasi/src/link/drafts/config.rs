@@ -19,6 +19,9 @@ const DIRECTORIES: &str = "SKIFF_CONFIG_DIR";
 /// Largest value, in bytes: as much as a ConfigMap can hold.
 const LARGEST: u64 = 1 << 20;
 
+/// What one call gets of files, in bytes.
+const MOST: usize = 8 << 20;
+
 /// Where the configuration comes from.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -68,11 +71,19 @@ impl Config {
 
     fn get_all(&self) -> Result<Vec<(String, String)>, Error> {
         let mut all = self.environment.clone();
+        let mut size = 0;
         for directory in self.directories.iter().rev() {
             for key in names(directory)? {
                 if is_key(&key)
                     && let Some(value) = value(&directory.join(&key))?
                 {
+                    size += key.len() + value.len();
+                    if size > MOST {
+                        let directory = directory.display();
+                        return Err(Error::Io(format!(
+                            "the files up to {directory} are larger than 8 MiB"
+                        )));
+                    }
                     all.insert(key, value);
                 }
             }
@@ -111,11 +122,11 @@ fn names(directory: &Path) -> Result<Vec<String>, Error> {
 fn value(path: &Path) -> Result<Option<String>, Error> {
     let failed = |reason: String| Error::Io(format!("{}: {reason}", path.display()));
     // Not blocking: it may be a FIFO, which nobody waits for.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // openat: the hosts' filter does not know the older call of the same effect, which some machines lack.
     let file = match openat(CWD, path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => return Ok(None),
         Err(error) => return Err(failed(error.to_string())),
     };
     let is_file = file.metadata().map(|metadata| metadata.is_file());

@@ -1,6 +1,8 @@
 //! `wasi:keyvalue`: a store in memory, in both drafts that components are built for. The second has signed numbers,
 //! cursors that are texts, values that are swapped if nobody else did, and another shape of what a batch gets.
 
+use std::sync::Arc;
+
 use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime::{Result, StoreContextMut};
 
@@ -34,10 +36,10 @@ struct KeysDraft2 {
     cursor: Option<String>,
 }
 
-/// A value as it was seen.
+/// Which value of a key was seen. Not the value: handles would hold more of them than the store may have.
 struct Cas {
     key: String,
-    seen: Option<Vec<u8>>,
+    seen: Option<u64>,
 }
 
 /// Why a value was not swapped.
@@ -142,14 +144,19 @@ pub(super) fn add_atomics_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, 
     instance.func_wrap(
         "[static]cas.new",
         |mut store: StoreContextMut<'_, T>, (_, key): (Handle, String)| -> Answer<Resource<Cas>> {
-            let seen = of(&store).get(&key);
+            let seen = of(&store).version(&key);
             Ok((Ok(store.data_mut().table().push(Cas { key, seen })?),))
         },
     )?;
     instance.func_wrap(
         "[method]cas.current",
         |mut store: StoreContextMut<'_, T>, (cas,): (Resource<Cas>,)| -> Answer<Option<Vec<u8>>> {
-            Ok((Ok(store.data_mut().table().get(&cas)?.seen.clone()),))
+            let drafts = Arc::clone(store.data().drafts());
+            let cas = store.data_mut().table().get_mut(&cas)?;
+            // What is told is what a swap goes on from.
+            let (value, seen) = drafts.store.get_version(&cas.key).unzip();
+            cas.seen = seen;
+            Ok((Ok(value),))
         },
     )?;
     instance.func_wrap("swap", swap)
@@ -160,7 +167,7 @@ fn swap<T: Drafting>(
     (cas, value): (Resource<Cas>, Vec<u8>),
 ) -> Result<(Result<(), CasError>,)> {
     let Cas { key, seen } = store.data_mut().table().delete(cas)?;
-    let swapped = of(&store).swap(&key, seen.as_deref(), value);
+    let swapped = of(&store).swap(&key, seen, value);
     Ok((match swapped {
         Ok(Ok(())) => Ok(()),
         Ok(Err(seen)) => {

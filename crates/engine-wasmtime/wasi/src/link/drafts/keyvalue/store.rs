@@ -38,14 +38,23 @@ pub(in crate::link::drafts) struct Store(Mutex<Content>);
 
 #[derive(Debug, Default)]
 struct Content {
-    entries: BTreeMap<String, Vec<u8>>,
+    entries: BTreeMap<String, Entry>,
     used: usize,
+    /// Values that were set so far.
+    versions: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Vec<u8>,
+    /// Which of all values that were set it is.
+    version: u64,
 }
 
 impl Content {
     fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), Error> {
         let size = |value: &Vec<u8>| key.len() + value.len() + ENTRY;
-        let before = self.entries.get(&key).map_or(0, size);
+        let before = self.entries.get(&key).map_or(0, |entry| size(&entry.value));
         let used = self.used - before + size(&value);
         if used > MOST {
             return Err(Error::Other(format!(
@@ -54,13 +63,15 @@ impl Content {
             )));
         }
         self.used = used;
-        self.entries.insert(key, value);
+        self.versions += 1;
+        let version = self.versions;
+        self.entries.insert(key, Entry { value, version });
         Ok(())
     }
 
     fn delete(&mut self, key: &str) {
-        if let Some(value) = self.entries.remove(key) {
-            self.used -= key.len() + value.len() + ENTRY;
+        if let Some(entry) = self.entries.remove(key) {
+            self.used -= key.len() + entry.value.len() + ENTRY;
         }
     }
 }
@@ -75,21 +86,33 @@ impl Store {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.lock().entries.get(key).cloned()
+        self.get_version(key).map(|(value, _)| value)
+    }
+
+    /// A value and which it is, to be swapped.
+    pub(super) fn get_version(&self, key: &str) -> Option<(Vec<u8>, u64)> {
+        let content = self.lock();
+        let entry = content.entries.get(key)?;
+        Some((entry.value.clone(), entry.version))
+    }
+
+    /// Which value a key has.
+    pub(super) fn version(&self, key: &str) -> Option<u64> {
+        self.lock().entries.get(key).map(|entry| entry.version)
     }
 
     /// The values of several keys, of a total that one call may answer: a key may be asked for more than once.
     pub(super) fn get_many(&self, keys: Vec<String>) -> Result<Vec<Found>, Error> {
         let content = self.lock();
         let sizes = keys.iter().filter_map(|key| content.entries.get(key));
-        if sizes.map(Vec::len).sum::<usize>() > MOST {
+        if sizes.map(|entry| entry.value.len()).sum::<usize>() > MOST {
             return Err(Error::Other(format!(
                 "the values are too large for one call: it may have {} MiB",
                 MOST >> 20
             )));
         }
         let with_value = |key: String| {
-            let value = content.entries.get(&key).cloned();
+            let value = content.entries.get(&key).map(|entry| entry.value.clone());
             (key, value)
         };
         Ok(keys.into_iter().map(with_value).collect())
@@ -140,7 +163,7 @@ impl Store {
         let mut content = self.lock();
         let before = match content.entries.get(&key) {
             None => N::default(),
-            Some(value) => std::str::from_utf8(value)
+            Some(entry) => std::str::from_utf8(&entry.value)
                 .ok()
                 .and_then(|digits| digits.parse().ok())
                 .ok_or_else(|| Error::Other(format!("the value of {key:?} is not a number")))?,
@@ -151,17 +174,17 @@ impl Store {
         Ok(sum)
     }
 
-    /// Sets a value if it still is the one that was seen. `Ok(Err)` has the one that it is instead.
+    /// Sets a value if the key still has the one that was seen. `Ok(Err)` says which it has instead.
     pub(super) fn swap(
         &self,
         key: &str,
-        seen: Option<&[u8]>,
+        seen: Option<u64>,
         value: Vec<u8>,
-    ) -> Result<Result<(), Option<Vec<u8>>>, Error> {
+    ) -> Result<Result<(), Option<u64>>, Error> {
         let mut content = self.lock();
-        let now = content.entries.get(key);
-        if now.map(Vec::as_slice) != seen {
-            return Ok(Err(now.cloned()));
+        let now = content.entries.get(key).map(|entry| entry.version);
+        if now != seen {
+            return Ok(Err(now));
         }
         content.set(key.to_owned(), value).map(Ok)
     }
@@ -234,11 +257,14 @@ mod tests {
         store.increment("word".to_owned(), by(1)).unwrap_err();
 
         assert_eq!(store.swap("new", None, b"1".to_vec()), Ok(Ok(())));
-        assert_eq!(
-            store.swap("new", None, b"2".to_vec()),
-            Ok(Err(Some(b"1".to_vec())))
-        );
-        assert_eq!(store.swap("new", Some(b"1"), b"2".to_vec()), Ok(Ok(())));
+        let first = store.version("new");
+        assert!(first.is_some());
+        assert_eq!(store.swap("new", None, b"2".to_vec()), Ok(Err(first)));
+        // The same bytes, and another value.
+        store.set("new".to_owned(), b"1".to_vec()).unwrap();
+        let second = store.version("new");
+        assert_eq!(store.swap("new", first, b"2".to_vec()), Ok(Err(second)));
+        assert_eq!(store.swap("new", second, b"2".to_vec()), Ok(Ok(())));
         assert_eq!(store.get("new").as_deref(), Some(&b"2"[..]));
     }
 
