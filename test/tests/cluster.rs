@@ -146,6 +146,21 @@ fn run() -> Result<ExitCode> {
     Ok(code)
 }
 
+/// What a node is asked that has Skiff from the begin.
+const WITH_SKIFF: [&[Case]; 11] = [
+    pods::CASES,
+    talk::CASES,
+    probes::CASES,
+    limits::CASES,
+    workloads::CASES,
+    services::CASES,
+    config::CASES,
+    security::CASES,
+    images::CASES,
+    node::CASES,
+    scale::CASES,
+];
+
 /// On a clean node it is the chart that puts Skiff there.
 fn tests(kind: Kind) -> Result<ExitCode> {
     let last = Case {
@@ -156,22 +171,7 @@ fn tests(kind: Kind) -> Result<ExitCode> {
         Kind::Clean => runner::main_inside(&[chart::CASES], &[], last),
         Kind::First => runner::main_inside(&[&first::cases()?], &[], last),
         Kind::TwoNodes => runner::main_inside(&[two_nodes::CASES], &[], last),
-        Kind::WithSkiff => {
-            let all = [
-                pods::CASES,
-                talk::CASES,
-                probes::CASES,
-                limits::CASES,
-                workloads::CASES,
-                services::CASES,
-                config::CASES,
-                security::CASES,
-                images::CASES,
-                node::CASES,
-                scale::CASES,
-            ];
-            runner::main_inside(&all, &["scale"], last)
-        }
+        Kind::WithSkiff => runner::main_inside(&WITH_SKIFF, &["scale"], last),
     })
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use skiff_test::runner::Case;
 
-use crate::{chart, config, images, limits, pods, probes, security, services, talk, workloads};
+use crate::chart;
 
 /// In their order: the first puts Skiff on the node, the last takes it off. None needs metrics-server.
 const NAMES: [&str; 22] = [
@@ -37,19 +37,7 @@ const NAMES: [&str; 22] = [
 /// # Errors
 /// If there is none by one of them.
 pub(crate) fn cases() -> Result<Vec<Case>> {
-    let all = [
-        chart::CASES,
-        pods::CASES,
-        talk::CASES,
-        probes::CASES,
-        limits::CASES,
-        workloads::CASES,
-        services::CASES,
-        config::CASES,
-        security::CASES,
-        images::CASES,
-    ];
-    let all = all.concat();
+    let all = [crate::WITH_SKIFF.concat(), chart::CASES.to_vec()].concat();
     let named = |name: &&str| {
         let ends = format!("::{name}");
         let found = all.iter().find(|case| case.name.ends_with(&ends));

@@ -6,16 +6,34 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use skiff_test::command::wait_for;
 use skiff_test::guest;
 use skiff_test::http::{Network, connect};
 use skiff_test::image::Image;
-use skiff_test::node::{Node, Version};
+use skiff_test::node::{Cri, CriContainer, Node, Version};
 
 skiff_test::cases!(threads_follow_the_limit, memory_follows_the_limit);
 
 const PERIOD: usize = 100_000;
+
+/// A service in a pod, with these resources, for as long as `work` takes.
+fn served(
+    resources: &Value,
+    work: impl FnOnce(&Cri<'_>, &CriContainer<'_>, &Network) -> Result<()>,
+) -> Result<()> {
+    let mut node = Node::start(Version::V2_4)?;
+    let image = Image::layer("http", &guest::service()?);
+    let reference = node.registry()?.push(&image, "http")?;
+    let cri = node.cri()?;
+    cri.pull(&reference)?;
+    let pod = cri.pod("wasmtime", "pod")?;
+    let container = pod.start(&reference, &json!({ "linux": { "resources": resources } }))?;
+    let network = Network::of(container.pid()?)?;
+    network.wait()?;
+    work(&cri, &container, &network)?;
+    pod.remove()
+}
 
 /// More processors: more threads. Fewer: those go that are too many, and nobody's request with them.
 fn threads_follow_the_limit() -> Result<()> {
@@ -23,17 +41,12 @@ fn threads_follow_the_limit() -> Result<()> {
     if processors < 2 {
         skiff_test::skip!("one processor is not enough to be given another");
     }
-    let mut node = Node::start(Version::V2_4)?;
-    let image = Image::layer("http", &guest::service()?);
-    let reference = node.registry()?.push(&image, "http")?;
-    let cri = node.cri()?;
-    cri.pull(&reference)?;
-    let pod = cri.pod("wasmtime", "pod")?;
-    let resources = json!({ "cpu_period": PERIOD, "cpu_quota": PERIOD });
-    let container = pod.start(&reference, &json!({ "linux": { "resources": resources } }))?;
+    let limit = json!({ "cpu_period": PERIOD, "cpu_quota": PERIOD });
+    served(&limit, resize_threads)
+}
+
+fn resize_threads(cri: &Cri<'_>, container: &CriContainer<'_>, network: &Network) -> Result<()> {
     let process = container.pid()?;
-    let network = Network::of(process)?;
-    network.wait()?;
     let threads = |expected: usize| {
         wait_for("other threads than that", Duration::from_secs(20), || {
             let now = fs::read_dir(format!("/proc/{process}/task"))?.count();
@@ -86,28 +99,19 @@ fn threads_follow_the_limit() -> Result<()> {
             client.join().expect("it does not panic")?;
         }
         resized
-    })?;
-    pod.remove()
+    })
 }
 
 /// What all instances may have together is what the container may have.
 fn memory_follows_the_limit() -> Result<()> {
-    let mut node = Node::start(Version::V2_4)?;
-    let image = Image::layer("http", &guest::service()?);
-    let reference = node.registry()?.push(&image, "http")?;
-    let cri = node.cri()?;
-    cri.pull(&reference)?;
-    let pod = cri.pod("wasmtime", "pod")?;
-    let resources = json!({ "memory_limit_in_bytes": 64 << 20 });
-    let container = pod.start(&reference, &json!({ "linux": { "resources": resources } }))?;
-    let network = Network::of(container.pid()?)?;
-    network.wait()?;
-    let grown = network.get("/grow?100")?;
-    ensure!(grown.status == 500, "{}", grown.text());
-    let memory = format!("--memory={}", 256 << 20);
-    cri.crictl(&["update", &memory, &container.id])?.ok()?;
-    wait_for("it has no more memory", Duration::from_secs(20), || {
-        Ok((network.get("/grow?100")?.status == 200).then_some(()))
-    })?;
-    pod.remove()
+    let limit = json!({ "memory_limit_in_bytes": 64 << 20 });
+    served(&limit, |cri, container, network| {
+        let grown = network.get("/grow?100")?;
+        ensure!(grown.status == 500, "{}", grown.text());
+        let memory = format!("--memory={}", 256 << 20);
+        cri.crictl(&["update", &memory, &container.id])?.ok()?;
+        wait_for("it has no more memory", Duration::from_secs(20), || {
+            Ok((network.get("/grow?100")?.status == 200).then_some(()))
+        })
+    })
 }

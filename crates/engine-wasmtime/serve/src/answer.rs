@@ -298,10 +298,8 @@ async fn by_instance(
             },
         };
         if let Some(answer) = answer {
-            return Poll::Ready(match (answer, ending) {
-                (Ok(response), ending) => Ok((response, ending)),
-                (Err(code), _) => Err(of_code(&code)),
-            });
+            let answer = answer.map_err(|code| of_code(&code));
+            return Poll::Ready(answer.map(|response| (response, ending)));
         }
         ending.map(|ending| Err(ending.err().unwrap_or(Refusal::Failed)))
     });

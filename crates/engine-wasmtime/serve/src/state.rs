@@ -6,7 +6,7 @@ use skiff_engine::order::Guest;
 use skiff_engine::service::{Destination, ServiceOptions};
 use skiff_host::resolver::Resolver;
 use skiff_wasi_wasmtime::link::Resolves;
-use skiff_wasi_wasmtime::link::drafts::{Drafting, Drafts};
+use skiff_wasi_wasmtime::link::drafts::Drafts;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -48,15 +48,9 @@ impl Resolves for State {
     fn resolver(&self) -> &Arc<Resolver> {
         &self.resolver
     }
-}
 
-impl Drafting for State {
     fn drafts(&self) -> &Arc<Drafts> {
         &self.drafts
-    }
-
-    fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
     }
 
     fn log(&mut self, line: String) {

@@ -13,7 +13,7 @@ use crate::cap::Cap;
 use crate::run::Log;
 use skiff_host::resolver::Resolver;
 use skiff_wasi_wasmtime::code::Code;
-use skiff_wasi_wasmtime::link::drafts::{Drafting, Drafts};
+use skiff_wasi_wasmtime::link::drafts::Drafts;
 use skiff_wasi_wasmtime::link::{LinkError, Resolves};
 
 mod component;
@@ -60,15 +60,9 @@ impl Resolves for State {
     fn resolver(&self) -> &Arc<Resolver> {
         &self.resolver
     }
-}
 
-impl Drafting for State {
     fn drafts(&self) -> &Arc<Drafts> {
         &self.drafts
-    }
-
-    fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
     }
 
     fn log(&mut self, line: String) {

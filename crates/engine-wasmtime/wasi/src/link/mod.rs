@@ -6,7 +6,7 @@ use skiff_engine::order::Guest;
 use skiff_host::resolver::Resolver;
 use wasmtime_wasi::WasiView;
 
-use drafts::Drafting;
+use drafts::Drafts;
 
 pub mod drafts;
 pub mod interfaces;
@@ -14,9 +14,15 @@ pub mod missing;
 mod names;
 
 /// What a component's calls work on.
-pub trait Resolves: WasiView + Drafting {
+pub trait Resolves: WasiView + 'static {
     /// Who answers for names.
     fn resolver(&self) -> &Arc<Resolver>;
+
+    /// What the interfaces work on that WASI has drafts of: the same for all instances of a container.
+    fn drafts(&self) -> &Arc<Drafts>;
+
+    /// Writes a line, without its end, to the container's standard error.
+    fn log(&mut self, line: String);
 }
 
 /// Why a guest cannot run here. Each is a whole sentence about `guest`, the name the user knows it by.

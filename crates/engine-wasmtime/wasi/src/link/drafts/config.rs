@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use wasmtime::component::{ComponentType, LinkerInstance, Lower};
 use wasmtime::{Result, StoreContextMut};
 
-use super::Drafting;
+use crate::link::Resolves;
 
 /// Names the directories, with colons between them. It is no key itself.
 const DIRECTORIES: &str = "SKIFF_CONFIG_DIR";
@@ -145,7 +145,7 @@ fn value(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-pub(super) fn add<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap("get", |store: StoreContextMut<'_, T>, (key,): (String,)| {
         Ok((store.data().drafts().config.get(&key),))
     })?;

@@ -3,7 +3,7 @@
 use wasmtime::component::{ComponentType, Lift, LinkerInstance};
 use wasmtime::{Result, StoreContextMut};
 
-use super::Drafting;
+use crate::link::Resolves;
 
 /// How much a message matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
@@ -38,7 +38,7 @@ impl Level {
     }
 }
 
-pub(super) fn add<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "log",
         |mut store: StoreContextMut<'_, T>, (level, context, message): (Level, String, String)| {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use skiff_engine::order::Guest;
 use wasmtime::Result;
-use wasmtime::component::{Linker, LinkerInstance, ResourceTable};
+use wasmtime::component::{Linker, LinkerInstance};
 
+use super::Resolves;
 use config::Config;
 use keyvalue::Store;
 
@@ -31,23 +32,11 @@ impl Drafts {
     }
 }
 
-/// An instance's way to them.
-pub trait Drafting: 'static {
-    /// What all instances share.
-    fn drafts(&self) -> &Arc<Drafts>;
-
-    /// What this instance has handles of.
-    fn table(&mut self) -> &mut ResourceTable;
-
-    /// Writes a line, without its end, to the container's standard error.
-    fn log(&mut self, line: String);
-}
-
 /// Links the interface that is imported under `name`, if it is one of these.
 ///
 /// # Errors
 /// None are expected.
-pub(super) fn add<T: Drafting>(linker: &mut Linker<T>, name: &str) -> Result<bool> {
+pub(super) fn add<T: Resolves>(linker: &mut Linker<T>, name: &str) -> Result<bool> {
     let Some(add) = provider(name) else {
         return Ok(false);
     };
@@ -57,7 +46,7 @@ pub(super) fn add<T: Drafting>(linker: &mut Linker<T>, name: &str) -> Result<boo
 
 type Add<T> = fn(&mut LinkerInstance<'_, T>) -> Result<()>;
 
-fn provider<T: Drafting>(name: &str) -> Option<Add<T>> {
+fn provider<T: Resolves>(name: &str) -> Option<Add<T>> {
     // The log of the first draft has no version.
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     let add: Add<T> = match (interface, version) {

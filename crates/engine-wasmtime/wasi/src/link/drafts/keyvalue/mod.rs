@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime::{Result, StoreContextMut};
 
-use super::Drafting;
+use crate::link::Resolves;
 use store::{Error, Found};
 
 mod store;
@@ -53,11 +53,11 @@ enum CasError {
     Failed(Resource<Cas>),
 }
 
-fn of<'a, T: Drafting>(store: &'a StoreContextMut<'_, T>) -> &'a Store {
+fn of<'a, T: Resolves>(store: &'a StoreContextMut<'_, T>) -> &'a Store {
     &store.data().drafts().store
 }
 
-pub(super) fn add_store<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_store<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     add_bucket(instance)?;
     instance.func_wrap(
         "[method]bucket.list-keys",
@@ -68,7 +68,7 @@ pub(super) fn add_store<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Re
     )
 }
 
-pub(super) fn add_store_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_store_draft2<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     add_bucket(instance)?;
     instance.func_wrap(
         "[method]bucket.list-keys",
@@ -82,7 +82,7 @@ pub(super) fn add_store_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, T>
     )
 }
 
-fn add_bucket<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+fn add_bucket<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.resource("bucket", ResourceType::host::<Bucket>(), |_, _| Ok(()))?;
     instance.func_wrap(
         "open",
@@ -117,7 +117,7 @@ fn add_bucket<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     )
 }
 
-pub(super) fn add_atomics<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_atomics<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "increment",
         |store: StoreContextMut<'_, T>, (_, key, delta): (Handle, String, u64)| -> Answer<u64> {
@@ -127,7 +127,7 @@ pub(super) fn add_atomics<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> 
     )
 }
 
-pub(super) fn add_atomics_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_atomics_draft2<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "increment",
         |store: StoreContextMut<'_, T>, (_, key, delta): (Handle, String, i64)| -> Answer<i64> {
@@ -136,7 +136,7 @@ pub(super) fn add_atomics_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, 
         },
     )?;
     let dropped = |mut store: StoreContextMut<'_, T>, index| {
-        let table = store.data_mut().table();
+        let table = store.data_mut().ctx().table;
         table.delete(Resource::<Cas>::new_own(index))?;
         Ok(())
     };
@@ -145,14 +145,14 @@ pub(super) fn add_atomics_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, 
         "[static]cas.new",
         |mut store: StoreContextMut<'_, T>, (_, key): (Handle, String)| -> Answer<Resource<Cas>> {
             let seen = of(&store).version(&key);
-            Ok((Ok(store.data_mut().table().push(Cas { key, seen })?),))
+            Ok((Ok(store.data_mut().ctx().table.push(Cas { key, seen })?),))
         },
     )?;
     instance.func_wrap(
         "[method]cas.current",
         |mut store: StoreContextMut<'_, T>, (cas,): (Resource<Cas>,)| -> Answer<Option<Vec<u8>>> {
             let drafts = Arc::clone(store.data().drafts());
-            let cas = store.data_mut().table().get_mut(&cas)?;
+            let cas = store.data_mut().ctx().table.get_mut(&cas)?;
             // What is told is what a swap goes on from.
             let (value, seen) = drafts.store.get_version(&cas.key).unzip();
             cas.seen = seen;
@@ -162,23 +162,23 @@ pub(super) fn add_atomics_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, 
     instance.func_wrap("swap", swap)
 }
 
-fn swap<T: Drafting>(
+fn swap<T: Resolves>(
     mut store: StoreContextMut<'_, T>,
     (cas, value): (Resource<Cas>, Vec<u8>),
 ) -> Result<(Result<(), CasError>,)> {
-    let Cas { key, seen } = store.data_mut().table().delete(cas)?;
+    let Cas { key, seen } = store.data_mut().ctx().table.delete(cas)?;
     let swapped = of(&store).swap(&key, seen, value);
     Ok((match swapped {
         Ok(Ok(())) => Ok(()),
         Ok(Err(seen)) => {
-            let now = store.data_mut().table().push(Cas { key, seen })?;
+            let now = store.data_mut().ctx().table.push(Cas { key, seen })?;
             Err(CasError::Failed(now))
         }
         Err(error) => Err(CasError::Store(error)),
     },))
 }
 
-pub(super) fn add_batch<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_batch<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "get-many",
         |store: StoreContextMut<'_, T>,
@@ -192,7 +192,7 @@ pub(super) fn add_batch<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Re
     add_changes(instance)
 }
 
-pub(super) fn add_batch_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+pub(super) fn add_batch_draft2<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "get-many",
         |store: StoreContextMut<'_, T>, (_, keys): (Handle, Vec<String>)| -> Answer<Vec<Found>> {
@@ -202,7 +202,7 @@ pub(super) fn add_batch_draft2<T: Drafting>(instance: &mut LinkerInstance<'_, T>
     add_changes(instance)
 }
 
-fn add_changes<T: Drafting>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
+fn add_changes<T: Resolves>(instance: &mut LinkerInstance<'_, T>) -> Result<()> {
     instance.func_wrap(
         "set-many",
         |store: StoreContextMut<'_, T>, (_, entries): (Handle, Vec<Entry>)| -> Answer<()> {
