@@ -9,9 +9,11 @@ use crate::view::Digest;
 
 pub(super) const TYPE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const TYPE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Layers are not compressed: registries and nodes compress on the wire and on disk if they care, and the
-/// bytes of a compressor change with its version.
+/// Layers of Wasm images are not compressed: registries and nodes compress on the wire and on disk if they care, and
+/// the bytes of a compressor change with its version.
 pub(super) const TYPE_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Those of an image as large as Skiff's own are.
+pub(super) const TYPE_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

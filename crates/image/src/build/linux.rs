@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
-use super::document::{Config, Process, Rootfs, TYPE_LAYER};
+use super::document::{Config, Process, Rootfs, TYPE_LAYER_GZIP};
 use super::{BuildError, Built, HostFile, index, manifest, reference, tree};
 
 /// What to build.
@@ -37,11 +37,14 @@ pub fn build_linux(recipe: &LinuxRecipe, output: &mut dyn Write) -> Result<Built
             from: root.clone(),
             to: "/".to_owned(),
         };
-        layers.push((architecture, tree::pack(&[], &[whole])?));
+        let layer = tree::pack(&[], &[whole])?;
+        // Every node that gets Skiff pulls it.
+        let compressed = layer.compressed()?;
+        layers.push((architecture, layer.digest, compressed));
     }
     let mut archive = Archive::default();
     let mut entries = Vec::new();
-    for (architecture, layer) in &layers {
+    for (architecture, unpacked, layer) in &layers {
         let config = Config {
             architecture: (*architecture).clone(),
             os: "linux".to_owned(),
@@ -51,11 +54,11 @@ pub fn build_linux(recipe: &LinuxRecipe, output: &mut dyn Write) -> Result<Built
             },
             rootfs: Rootfs {
                 kind: "layers".to_owned(),
-                diff_ids: vec![layer.digest.to_string()],
+                diff_ids: vec![unpacked.to_string()],
             },
             history: Vec::new(),
         };
-        let layers = vec![archive.layer(TYPE_LAYER, layer)];
+        let layers = vec![archive.layer(TYPE_LAYER_GZIP, layer)];
         entries.push(manifest(&mut archive, &config, layers).on("linux", architecture));
     }
     let root = index(&mut archive, entries);

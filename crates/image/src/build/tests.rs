@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use super::*;
@@ -726,11 +727,15 @@ fn a_linux_image_has_a_root_for_each_architecture() {
         assert_eq!(config["architecture"], architecture);
         assert_eq!(config["os"], "linux");
         assert_eq!(config["config"]["Entrypoint"][0], "/bin/agent");
+        let mut unpacked = Vec::new();
+        GzDecoder::new(image.blob(&manifest["layers"][0]))
+            .read_to_end(&mut unpacked)
+            .unwrap();
         assert_eq!(
             config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
+            Digest::of(&unpacked).to_string()
         );
-        let layer = tar::Archive::new(image.blob(&manifest["layers"][0]))
+        let layer = tar::Archive::new(unpacked.as_slice())
             .entries()
             .unwrap()
             .map(|entry| {

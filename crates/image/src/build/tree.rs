@@ -7,6 +7,8 @@ use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
@@ -19,6 +21,28 @@ pub(super) struct TarLayer {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) file: File,
+}
+
+impl TarLayer {
+    /// The same, compressed by gzip: digest and size are those of the compressed bytes.
+    pub(super) fn compressed(&self) -> Result<Self, BuildError> {
+        let compress = || -> io::Result<Self> {
+            let hashing = Hashing {
+                inner: io::BufWriter::new(tempfile::tempfile()?),
+                hash: Sha256::new(),
+            };
+            // Its header holds neither a time nor a name.
+            let mut encoder = GzEncoder::new(hashing, Compression::default());
+            io::copy(&mut &self.file, &mut encoder)?;
+            let hashing = encoder.finish()?;
+            let digest = Digest::from_bytes(hashing.hash.finalize().into());
+            let mut file = hashing.inner.into_inner()?;
+            let size = file.stream_position()?;
+            file.rewind()?;
+            Ok(Self { digest, size, file })
+        };
+        compress().map_err(BuildError::Scratch)
+    }
 }
 
 /// What lies at a path of the image.
