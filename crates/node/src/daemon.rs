@@ -269,7 +269,7 @@ pub fn socket(host: &Host, asked: &Asked) -> Option<PathBuf> {
 fn answering(host: &Host, asked: &Asked) -> Option<(PathBuf, i32)> {
     addresses_of(asked).into_iter().find_map(|address| {
         let place = host.place(&address).ok()?;
-        let pid = containerd::listener(&place).ok()?;
+        let pid = containerd::listener(&place, containerd::PATIENCE).ok()?;
         Some((address, pid))
     })
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::{Finding, RUN_AS_ROOT, privileges, probe, sentence};
 
 /// How long a healthy containerd may take to say something.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is behind the socket.
 #[derive(Debug)]
@@ -80,13 +80,13 @@ impl Facts {
 pub fn gather(address: &Path) -> Facts {
     Facts {
         address: address.to_owned(),
-        socket: listener(address).map(look_at),
+        socket: listener(address, PATIENCE).map(look_at),
     }
 }
 
 /// Begins an HTTP/2 connection, as every gRPC client does (RFC 9113, 3.4), waits for the server's SETTINGS
-/// frame, and returns the id of the process that listens.
-pub(crate) fn listener(address: &Path) -> Result<i32, SocketError> {
+/// frame for at most so long (for more than nothing), and returns the id of the process that listens.
+pub(crate) fn listener(address: &Path, patience: Duration) -> Result<i32, SocketError> {
     const PREFACE_AND_EMPTY_SETTINGS: &[u8] =
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const SETTINGS: u8 = 4;
@@ -95,8 +95,8 @@ pub(crate) fn listener(address: &Path) -> Result<i32, SocketError> {
         _ => SocketError::Connect(error),
     })?;
     let mut talk = || {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         stream.write_all(PREFACE_AND_EMPTY_SETTINGS)?;
         let mut header = [0; 9];
         stream.read_exact(&mut header)?;

@@ -13,6 +13,11 @@ use crate::plan::Change;
 use crate::state::{Operation, Pending, State};
 use crate::steps;
 
+/// How long a containerd that is about to be restarted may take to show which process it is.
+const GLANCE: Duration = Duration::from_secs(1);
+/// Between two looks at one that is coming up.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How a run ends that changes the configuration.
 pub(super) struct Apply<'a> {
     pub(super) daemon: &'a Daemon,
@@ -139,14 +144,19 @@ impl Installer<'_> {
             "restart",
             &format!("restarting containerd by {}", apply.restart),
         );
-        let before = self.listener(&apply.daemon.address).unwrap_or(old);
+        let address = &apply.daemon.address;
+        let before = self.listener(address, GLANCE).unwrap_or(old);
         apply.restart.run(&self.host, apply.patience)?;
         steps::point("restarted");
-        while begun.elapsed() < apply.patience {
-            if self
-                .listener(&apply.daemon.address)
-                .is_some_and(|pid| pid != before)
-            {
+        // A containerd that accepts and says nothing must not take more than what is left.
+        let mut answers = None;
+        loop {
+            let left = apply.patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            answers = self.listener(address, left);
+            if answers.is_some_and(|pid| pid != before) {
                 let seconds = begun.elapsed().as_secs_f32();
                 self.progress.step(
                     "restart",
@@ -154,9 +164,9 @@ impl Installer<'_> {
                 );
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(PAUSE);
         }
-        Err(match self.listener(&apply.daemon.address) {
+        Err(match answers {
             Some(_) => format!("{} has not restarted containerd", apply.restart),
             None => format!(
                 "containerd did not answer within {} s",
@@ -165,9 +175,9 @@ impl Installer<'_> {
         })
     }
 
-    /// The process that answers at a socket.
-    pub(super) fn listener(&self, address: &Path) -> Option<i32> {
+    /// The process that answers at a socket within this time.
+    fn listener(&self, address: &Path, patience: Duration) -> Option<i32> {
         let place = self.host.place(address).ok()?;
-        doctor::containerd::listener(&place).ok()
+        doctor::containerd::listener(&place, patience).ok()
     }
 }

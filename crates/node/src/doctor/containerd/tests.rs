@@ -144,7 +144,7 @@ fn a_socket_that_answers_leads_to_its_process() {
         assert!(preface.starts_with(b"PRI * HTTP/2.0"));
     });
     // Looking at the process would run this test's own executable: only its id is asked here.
-    let pid = listener(&address).unwrap();
+    let pid = listener(&address, PATIENCE).unwrap();
     answer.join().unwrap();
     assert_eq!(u32::try_from(pid).unwrap(), std::process::id());
 }
