@@ -27,7 +27,7 @@ clusters=(--with-skiff --clean-node --two-nodes)
 case ${words[0]:-} in
   "" | list) ;;
   # Some scenarios for `make test`, which must not wait long for what they are built of.
-  first) clusters=(--first) versions=("${versions[0]}") words=("${words[@]:1}") components=(containerd-2.4 runc registry cni crictl etcd kubernetes coredns helm) ;;
+  first) clusters=(--first) versions=("${versions[0]}") words=("${words[@]:1}") components=("containerd-${versions[0]}" runc registry cni crictl etcd kubernetes coredns helm) ;;
   chart*) clusters=(--clean-node) ;;
   two*) clusters=(--two-nodes) ;;
   *) clusters=(--with-skiff) ;;

@@ -1,7 +1,9 @@
 //! What is left of pods when all of them are gone: everything that a process namespace, cgroups and mounts can show.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -54,31 +56,45 @@ pub(super) fn empty(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Called when a node's containerd is started.
+/// Called when a node's containerd is started: adds the network namespaces that no process is in, those that containerd may
+/// have lost, to a file.
 pub(super) fn note_networks(file: &Path) {
+    let lived_in: BTreeSet<_> = numbers()
+        .filter_map(|id| identity(Path::new(&format!("/proc/{id}/ns/net"))))
+        .collect();
     let mut all = fs::read_to_string(file).unwrap_or_default();
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-        all.push_str(&entry.file_name().to_string_lossy());
-        all.push('\n');
+        if identity(&entry.path()).is_some_and(|one| !lived_in.contains(&one)) {
+            all.push_str(&entry.file_name().to_string_lossy());
+            all.push('\n');
+        }
     }
     // It only serves to tell whose fault something is.
     fs::write(file, all).ok();
 }
 
+/// What tells namespaces apart (`namespaces(7)`): device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 /// Network namespaces that containerd itself has lost: it mounts one for a new pod, writes down where a moment later, and
-/// knows nothing of it when it was ended in between. They were there when it was started again, and it has no pods.
+/// knows nothing of it when it was ended in between. They were there, empty, when it was started again, and it has no pods.
 fn forgotten(cluster: &Cluster) -> Result<Vec<String>> {
-    if !cluster
-        .ctr(&["containers", "list", "--quiet"])?
-        .ok()?
-        .is_empty()
-    {
-        return Ok(Vec::new());
+    let mut nodes = vec![(PathBuf::from("/"), cluster.directory().to_owned())];
+    if let Some(second) = cluster.second() {
+        nodes.push((second.root(), cluster.directory().join("second")));
     }
     let mut found = Vec::new();
-    for node in ["", "second"] {
-        let file = cluster.directory().join(node).join(super::NETWORKS);
-        let names = fs::read_to_string(file).unwrap_or_default();
+    for (root, directory) in nodes {
+        let socket = root.join("run/containerd/containerd.sock");
+        let address = format!("--address={}", socket.display());
+        let known = cluster.ctr(&[&address, "containers", "list", "--quiet"])?;
+        if !known.ok()?.is_empty() {
+            continue;
+        }
+        let names = fs::read_to_string(directory.join(super::NETWORKS)).unwrap_or_default();
         found.extend(
             names
                 .lines()
@@ -159,14 +175,18 @@ fn of_node(root: &Path, mounts: &str) -> Vec<String> {
 
 /// Every process of this process namespace, with its executable.
 fn programs() -> Vec<(u32, String)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let id = entry.file_name().to_str()?.parse().ok()?;
-            let program = fs::read_link(entry.path().join("exe")).ok()?;
+    numbers()
+        .filter_map(|id| {
+            let program = fs::read_link(format!("/proc/{id}/exe")).ok()?;
             Some((id, program.display().to_string()))
         })
         .collect()
+}
+
+/// Every process of this process namespace.
+fn numbers() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Kills what is in the cgroups of pods: of a cluster that is given up.

@@ -68,6 +68,23 @@ fn builds() -> Result<[PathBuf; 2]> {
     Ok([of(Path::new("/"))?, of(&second)?])
 }
 
+fn daemon_set() -> Result<Value> {
+    let words = [
+        "get",
+        "daemonset",
+        "skiff",
+        "--namespace",
+        SPACE,
+        "--output",
+        "json",
+    ];
+    Ok(serde_json::from_str(&cluster()?.kubectl(&words)?.ok()?)?)
+}
+
+fn other_than(node: &str) -> &'static str {
+    if node == NODE { SECOND_NODE } else { NODE }
+}
+
 fn second(second: Option<&Second>) -> Result<&Second> {
     second.context("there is no second node")
 }
@@ -178,26 +195,21 @@ fn a_version_that_does_not_work_stops_at_the_first_node() -> Result<()> {
         Ok(None)
     })?;
     ensure!(!reason.is_empty(), "{node} gives no reason");
-    let words = [
-        "get",
-        "daemonset",
-        "skiff",
-        "--namespace",
-        SPACE,
-        "--output",
-        "json",
-    ];
-    let set: Value = serde_json::from_str(&cluster.kubectl(&words)?.ok()?)?;
-    ensure!(
-        set["status"]["updatedNumberScheduled"] == 1 && set["status"]["numberReady"] == 1,
-        "{}",
-        set["status"]
-    );
-    for other in NODES.into_iter().filter(|other| *other != node) {
-        ensure!(said(other)?.0 == "ready", "{:?}", said(other)?);
-    }
-    ensure!(builds()? == before, "{before:?} became {:?}", builds()?);
+    let stands = || -> Result<Option<()>> {
+        let (set, (other, _)) = (daemon_set()?, said(other_than(node))?);
+        let status = &set["status"];
+        let stopped = status["updatedNumberScheduled"] == 1 && status["numberReady"] == 1;
+        Ok((stopped && other == "ready" && builds()? == before).then_some(()))
+    };
+    wait_for("the rollout does not stop at it", PATIENCE, stands)?;
     runs_on_both(&space, "meanwhile")?;
+    ensure!(
+        stands()?.is_some(),
+        "it went on: {}, {:?}, {before:?} became {:?}",
+        daemon_set()?["status"],
+        said(other_than(node))?,
+        builds()?
+    );
     helm(&["rollback", "skiff", "1", "--wait", "--timeout=200s"])?.ok()?;
     for node in NODES {
         state_of(node, "ready")?;
