@@ -19,7 +19,7 @@ help: ## This list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: install-tools build ## Run Wasm images under a containerd of its own, beside a runc container, and clean up
+demo: build ## Run Wasm images under a containerd of its own, beside a runc container, and clean up
 	@SKIFF_BIN_DIR=$(STAGE)/bin test/demo.sh
 
 .PHONY: test
@@ -81,7 +81,7 @@ stage:
 	@ln -sfn containerd-shim-skiff-v1 $(BIN_DIR)/containerd-shim-wasmtime-v1
 
 .PHONY: install-tools
-install-tools: ## Install the packages and build the pinned containerds, runc and crictl that tests and demo use
+install-tools: ## Install the packages and build the pinned containerds, runc and crictl that tests use
 	@test/node/install.sh
 	@test/node/build.sh
 
