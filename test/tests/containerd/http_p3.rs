@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use skiff_test::command::wait_for;
 use skiff_test::guest;
-use skiff_test::http::{Network, connect, get};
+use skiff_test::http::{Client, Network, connect, get};
 use skiff_test::image::Image;
 use skiff_test::node::{Node, Task, Version};
 
@@ -15,12 +16,14 @@ skiff_test::cases!(
     a_component_of_0_3_is_served,
     an_instance_answers_many_requests,
     requests_share_an_instance,
+    requests_of_one_moment_share_instances,
     a_trap_leaves_the_service_alone,
     what_is_in_flight_is_answered_of_0_3,
     what_takes_too_long_is_ended_of_0_3,
     it_is_said_that_0_3_is_off,
 );
 
+const PATIENCE: Duration = Duration::from_secs(10);
 const COUNTED: &str = "WasiP3 = true\n[Http]\nMetrics = '127.0.0.1:9090'\n";
 
 fn image() -> Result<Image> {
@@ -119,27 +122,67 @@ fn requests_share_an_instance() -> Result<()> {
     let (task, network) = served(&node, COUNTED)?;
     network.inside(|| {
         let mut clients = Vec::new();
-        // Those that come at the very same moment may each get an instance.
         for count in 1..=8 {
             let mut client = connect()?;
             client.ask("/sleep?50000")?;
             clients.push(client);
-            let line = format!("skiff_http_requests_in_flight {count}\n");
-            wait_for(&line, Duration::from_secs(10), || {
-                Ok(read_counters()?.contains(&line).then_some(()))
-            })?;
+            in_flight(count)?;
         }
-        let text = read_counters()?;
-        let instances = text
-            .lines()
-            .find_map(|line| line.strip_prefix("skiff_http_instances_total "))
-            .context("instances are not counted")?;
         // One to see that it can be made, and those that answered.
-        ensure!(instances.parse::<u32>()? < 8, "{instances} instances");
+        let instances = instances()?;
+        ensure!(instances < 8, "{instances} instances");
         Ok(())
     })?;
     task.remove()?;
     Ok(())
+}
+
+/// As many as there are connections would each need their memory.
+fn requests_of_one_moment_share_instances() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let (task, network) = served(&node, COUNTED)?;
+    let process = i32::try_from(task.state()?.1)?;
+    let process = Pid::from_raw(process).context("the task has no process")?;
+    network.inside(|| {
+        let mut clients = (0..64)
+            .map(|_| connect())
+            .collect::<Result<Vec<Client>>>()?;
+        wait_for("it has not accepted all", PATIENCE, || {
+            let line = "skiff_http_connections 64\n";
+            Ok(read_counters()?.contains(line).then_some(()))
+        })?;
+        kill_process(process, Signal::STOP)?;
+        let asked = clients
+            .iter_mut()
+            .try_for_each(|client| client.ask("/sleep?50000"));
+        kill_process(process, Signal::CONT)?;
+        asked?;
+        in_flight(64)?;
+        // One to see that it can be made, and each of the others has 16 requests at a time.
+        let instances = instances()?;
+        ensure!((2..=8).contains(&instances), "{instances} instances");
+        Ok(())
+    })?;
+    task.remove()?;
+    Ok(())
+}
+
+/// Waits until so many requests are being answered.
+fn in_flight(count: usize) -> Result<()> {
+    let line = format!("skiff_http_requests_in_flight {count}\n");
+    wait_for(&line, PATIENCE, || {
+        Ok(read_counters()?.contains(&line).then_some(()))
+    })
+}
+
+/// How many have been made.
+fn instances() -> Result<u32> {
+    let text = read_counters()?;
+    let instances = text
+        .lines()
+        .find_map(|line| line.strip_prefix("skiff_http_instances_total "))
+        .context("instances are not counted")?;
+    Ok(instances.parse()?)
 }
 
 fn a_trap_leaves_the_service_alone() -> Result<()> {

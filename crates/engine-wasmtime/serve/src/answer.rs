@@ -29,6 +29,9 @@ use crate::metrics::{Limit, count};
 use crate::service::Service;
 use crate::workers::Worker;
 
+/// Bytes of a short answer, at most.
+const SHORT: u64 = 16 << 10;
+
 /// Why a request is not answered by the component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -145,13 +148,13 @@ async fn handle(
             verdict.clone(),
         )
     });
-    let result = match worker.handler() {
+    let result = match worker.shared() {
         None => by_instance(worker, request, verdict.clone(), place).await,
-        Some(handler) => {
+        Some(instances) => {
             let request = request.map(BodyExt::boxed_unsync);
             let limit = options.request_time.unwrap_or(Duration::MAX);
             let begin = Instant::now();
-            let result = match timeout(limit, handler.handle((), request)).await {
+            let result = match timeout(limit, instances.handle(request)).await {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(error)) if error.is::<ExpirationError>() => Err(Refusal::Limit(Limit::Time)),
                 // An instance that computes is ended by whoever looks at the clock first.
@@ -159,15 +162,19 @@ async fn handle(
                 Ok(Err(_)) => Err(Refusal::Failed),
                 Err(_) => Err(Refusal::Limit(Limit::Time)),
             };
-            result.map(|response| {
-                // A place is taken until the answer is over.
-                let over = Over::Left {
-                    _place: place,
-                    _task: service.at_work.begin(),
-                };
-                let verdict = verdict.clone();
-                response.map(|body| Either::Right(GuestBody::new(body, verdict, over)))
-            })
+            match result {
+                Ok(response) => {
+                    // A place is taken until the answer is over.
+                    let over = Over::Left {
+                        _place: place,
+                        _task: service.at_work.begin(),
+                    };
+                    let response = response.map(|body| GuestBody::new(body, verdict.clone(), over));
+                    together(response.body().size_hint().lower()).await;
+                    Ok(response.map(Either::Right))
+                }
+                Err(refusal) => Err(refusal),
+            }
         }
     };
     // Whatever the component has made of it.
@@ -178,6 +185,14 @@ async fn handle(
         return Err(Refusal::Limit(Limit::Client));
     }
     result
+}
+
+/// Short answers go out together, when all requests that are there have been handled: a client that is woken by each of
+/// them costs more than it takes to make them. A long one goes at once, while the processor still has it in its caches.
+async fn together(length: u64) {
+    if length <= SHORT {
+        yield_now().await;
+    }
 }
 
 /// What is refused before the component hears of it.
@@ -313,9 +328,7 @@ async fn by_instance(
             if body.is_empty() && promised && head.status != StatusCode::NOT_MODIFIED {
                 return Err(Refusal::Failed);
             }
-            // Answers go out together, when all requests that are there have been handled: a client that is woken by
-            // each of them costs more than it takes to make them.
-            yield_now().await;
+            together(body.size_hint().lower()).await;
             Ok(Response::from_parts(head, Either::Right(body)))
         }
         Ok(Err(refusal)) => Err(refusal),

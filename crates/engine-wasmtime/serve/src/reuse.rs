@@ -1,15 +1,18 @@
 //! Components of WASI 0.3: an instance answers several requests, also at the same time.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
-    HandlerState, Instance, ProxyHandler, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+    HandlerState, Instance, ProxyHandler, Request, Response, ShouldAccept, WorkerExpiration,
+    WorkerState, WorkerStatus,
 };
 
 use crate::metrics::count;
@@ -24,13 +27,51 @@ const AT_A_TIME: usize = 16;
 /// How long an instance waits for another request.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// What makes instances for requests of one thread.
-pub(crate) struct Shared(&'static Service);
-
-/// The handler of one thread's requests.
-pub(crate) fn handler(service: &'static Service) -> ProxyHandler<Shared> {
-    ProxyHandler::new(Shared(service))
+/// The instances of one thread.
+pub(crate) struct SharedInstances {
+    handler: ProxyHandler<Shared>,
+    turn: Semaphore,
 }
+
+impl SharedInstances {
+    pub(crate) fn new(service: &'static Service) -> Self {
+        Self {
+            handler: ProxyHandler::new(Shared(service)),
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// Gives a request to an instance, and the next one not before an instance has looked at it.
+    ///
+    /// One that has just taken a request counts as busy until it waits for something, and for each further request that is
+    /// there meanwhile another instance is made: of as many as there are connections most would get one of their own.
+    ///
+    /// # Errors
+    /// There is no answer: the handler's documentation has the reasons.
+    pub(crate) async fn handle(&self, request: Request) -> wasmtime::Result<Response> {
+        let mut handling = pin!(self.handler.handle((), request));
+        let turn = self.turn.acquire().await;
+        let mut seen = false;
+        let begun = poll_fn(|context| match handling.as_mut().poll(context) {
+            Poll::Pending if !seen => {
+                seen = true;
+                // Behind the instance, which has been woken by now.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            begun => Poll::Ready(begun),
+        })
+        .await;
+        drop(turn);
+        match begun {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => handling.await,
+        }
+    }
+}
+
+/// What makes instances for requests of one thread.
+struct Shared(&'static Service);
 
 impl HandlerState for Shared {
     type StoreData = State;

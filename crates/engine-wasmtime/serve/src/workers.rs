@@ -11,7 +11,6 @@ use skiff_wasi_wasmtime::obituary::obituary;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
-use wasmtime_wasi_http::handler::ProxyHandler;
 
 use crate::connection;
 use crate::drain::{Phase, Signal};
@@ -19,7 +18,7 @@ use crate::instance::Instances;
 use crate::listen::{self, Accepted, Listener};
 use crate::metrics::count;
 use crate::notes::Notes;
-use crate::reuse::{self, Shared};
+use crate::reuse::SharedInstances;
 use crate::service::Service;
 use crate::tasks::Task;
 
@@ -28,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) service: &'static Service,
     pub(crate) instances: Instances,
     /// WASI 0.3.
-    shared: Option<ProxyHandler<Shared>>,
+    shared: Option<SharedInstances>,
     connections: AtomicUsize,
     /// Calls that are not over.
     pub(crate) busy: AtomicUsize,
@@ -41,7 +40,7 @@ impl Worker {
         Box::leak(Box::new(Self {
             service,
             instances: Instances::new(service),
-            shared: service.is_p3().then(|| reuse::handler(service)),
+            shared: service.is_p3().then(|| SharedInstances::new(service)),
             connections: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             preparing: AtomicBool::new(false),
@@ -50,7 +49,7 @@ impl Worker {
     }
 
     /// Where instances answer several requests at a time: WASI 0.3.
-    pub(crate) fn handler(&self) -> Option<&ProxyHandler<Shared>> {
+    pub(crate) fn shared(&self) -> Option<&SharedInstances> {
         self.shared.as_ref()
     }
 
