@@ -17,6 +17,7 @@ skiff_test::cases!(
     an_instance_answers_many_requests,
     requests_share_an_instance,
     requests_of_one_moment_share_instances,
+    nobody_waits_for_one_that_computes,
     a_trap_leaves_the_service_alone,
     what_is_in_flight_is_answered_of_0_3,
     what_takes_too_long_is_ended_of_0_3,
@@ -158,9 +159,41 @@ fn requests_of_one_moment_share_instances() -> Result<()> {
         kill_process(process, Signal::CONT)?;
         asked?;
         in_flight(64)?;
+        // They are counted before they come to an instance.
+        let mut before = 0;
+        wait_for("instances are made and made", PATIENCE, || {
+            let now = instances()?;
+            Ok((std::mem::replace(&mut before, now) == now).then_some(()))
+        })?;
         // One to see that it can be made, and each of the others has 16 requests at a time.
         let instances = instances()?;
         ensure!((2..=8).contains(&instances), "{instances} instances");
+        Ok(())
+    })?;
+    task.remove()?;
+    Ok(())
+}
+
+/// One that computes lets the others have their turn a hundred times a second: all of them, not one.
+fn nobody_waits_for_one_that_computes() -> Result<()> {
+    let node = Node::start(Version::V2_4)?;
+    let (task, network) = served(&node, COUNTED)?;
+    network.inside(|| {
+        let mut spinner = connect()?;
+        spinner.ask("/spin")?;
+        in_flight(1)?;
+        let mut clients = (0..256)
+            .map(|_| connect())
+            .collect::<Result<Vec<Client>>>()?;
+        let begin = Instant::now();
+        for client in &mut clients {
+            client.ask("/")?;
+        }
+        for client in &mut clients {
+            assert_eq!(client.answer()?.status, 200);
+        }
+        let took = begin.elapsed();
+        ensure!(took < Duration::from_secs(3), "it took {took:?}");
         Ok(())
     })?;
     task.remove()?;

@@ -15,7 +15,6 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Either};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{SemaphorePermit, oneshot};
-use tokio::task::yield_now;
 use tokio::time::timeout;
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::ExpirationError;
@@ -29,7 +28,7 @@ use crate::metrics::{Limit, count};
 use crate::service::Service;
 use crate::workers::Worker;
 
-/// Bytes of a short answer, at most.
+/// Bytes of an answer that waits for company, at most; of 0.2 their number is not known.
 const SHORT: u64 = 16 << 10;
 
 /// Why a request is not answered by the component.
@@ -170,7 +169,10 @@ async fn handle(
                         _task: service.at_work.begin(),
                     };
                     let response = response.map(|body| GuestBody::new(body, verdict.clone(), over));
-                    together(response.body().size_hint().lower()).await;
+                    // A long one goes while the processor still has it in its caches.
+                    if response.body().size_hint().lower() <= SHORT {
+                        worker.company.wait().await;
+                    }
                     Ok(response.map(Either::Right))
                 }
                 Err(refusal) => Err(refusal),
@@ -185,14 +187,6 @@ async fn handle(
         return Err(Refusal::Limit(Limit::Client));
     }
     result
-}
-
-/// Short answers go out together, when all requests that are there have been handled: a client that is woken by each of
-/// them costs more than it takes to make them. A long one goes at once, while the processor still has it in its caches.
-async fn together(length: u64) {
-    if length <= SHORT {
-        yield_now().await;
-    }
 }
 
 /// What is refused before the component hears of it.
@@ -328,7 +322,7 @@ async fn by_instance(
             if body.is_empty() && promised && head.status != StatusCode::NOT_MODIFIED {
                 return Err(Refusal::Failed);
             }
-            together(body.size_hint().lower()).await;
+            worker.company.wait().await;
             Ok(Response::from_parts(head, Either::Right(body)))
         }
         Ok(Err(refusal)) => Err(refusal),

@@ -26,6 +26,7 @@ use crate::service::Service;
 mod answer;
 mod body;
 mod call;
+mod company;
 mod connection;
 mod drain;
 mod engine;

@@ -2,10 +2,11 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Sleep, sleep};
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
@@ -24,33 +25,42 @@ use crate::tasks::Task;
 const REQUESTS: u32 = 128;
 /// Requests of an instance at the same time.
 const AT_A_TIME: usize = 16;
+/// How long a turn takes at most where no instance computes: half of what the clock of the epochs lets one have.
+const QUICK: Duration = Duration::from_millis(5);
 /// How long an instance waits for another request.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The instances of one thread.
 pub(crate) struct SharedInstances {
     handler: ProxyHandler<Shared>,
-    turn: Semaphore,
+    turns: Semaphore,
+    /// How many turns there are.
+    width: AtomicUsize,
 }
 
 impl SharedInstances {
     pub(crate) fn new(service: &'static Service) -> Self {
         Self {
             handler: ProxyHandler::new(Shared(service)),
-            turn: Semaphore::new(1),
+            turns: Semaphore::new(1),
+            width: AtomicUsize::new(1),
         }
     }
 
-    /// Gives a request to an instance, and the next one not before an instance has looked at it.
+    /// Gives a request to an instance, and the next one when an instance has looked at it.
     ///
     /// One that has just taken a request counts as busy until it waits for something, and for each further request that is
     /// there meanwhile another instance is made: of as many as there are connections most would get one of their own.
+    ///
+    /// While an instance computes, the others come to their turn with the clock of the epochs only. Then more requests are
+    /// let in at a time, until all goes quickly again.
     ///
     /// # Errors
     /// There is no answer: the handler's documentation has the reasons.
     pub(crate) async fn handle(&self, request: Request) -> wasmtime::Result<Response> {
         let mut handling = pin!(self.handler.handle((), request));
-        let turn = self.turn.acquire().await;
+        let turn = self.turns.acquire().await?;
+        let begin = Instant::now();
         let mut seen = false;
         let begun = poll_fn(|context| match handling.as_mut().poll(context) {
             Poll::Pending if !seen => {
@@ -62,10 +72,22 @@ impl SharedInstances {
             begun => Poll::Ready(begun),
         })
         .await;
-        drop(turn);
+        self.leave(turn, begin.elapsed());
         match begun {
             Poll::Ready(answer) => answer,
             Poll::Pending => handling.await,
+        }
+    }
+
+    fn leave(&self, turn: SemaphorePermit<'_>, took: Duration) {
+        // All of it on the one thread.
+        let width = self.width.load(Ordering::Relaxed);
+        if took > QUICK {
+            self.turns.add_permits(AT_A_TIME - width);
+            self.width.store(AT_A_TIME, Ordering::Relaxed);
+        } else if width > 1 {
+            self.width.store(width - 1, Ordering::Relaxed);
+            turn.forget();
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
+use crate::company::Company;
 use crate::connection;
 use crate::drain::{Phase, Signal};
 use crate::instance::Instances;
@@ -28,6 +29,7 @@ pub(crate) struct Worker {
     pub(crate) instances: Instances,
     /// WASI 0.3.
     shared: Option<SharedInstances>,
+    pub(crate) company: Company,
     connections: AtomicUsize,
     /// Calls that are not over.
     pub(crate) busy: AtomicUsize,
@@ -41,6 +43,7 @@ impl Worker {
             service,
             instances: Instances::new(service),
             shared: service.is_p3().then(|| SharedInstances::new(service)),
+            company: Company::new(),
             connections: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             preparing: AtomicBool::new(false),
