@@ -146,16 +146,16 @@ impl Installer<'_> {
         );
         let address = &apply.daemon.address;
         let before = self.listener(address, GLANCE).unwrap_or(old);
-        apply.restart.run(&self.host, apply.patience)?;
+        let left = || apply.patience.saturating_sub(begun.elapsed());
+        apply.restart.run(&self.host, left().max(GLANCE))?;
         steps::point("restarted");
-        // A containerd that accepts and says nothing must not take more than what is left.
-        let mut answers = None;
+        let mut answers;
         loop {
-            let left = apply.patience.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            answers = self.listener(address, left);
+            // One that accepts and says nothing must not take more than what is left; one that came up in the last
+            // moment is asked once all the same.
+            let last = left() < GLANCE;
+            let look = left().clamp(GLANCE, doctor::containerd::PATIENCE);
+            answers = self.listener(address, look);
             if answers.is_some_and(|pid| pid != before) {
                 let seconds = begun.elapsed().as_secs_f32();
                 self.progress.step(
@@ -163,6 +163,9 @@ impl Installer<'_> {
                     &format!("containerd answers after {seconds:.1} s"),
                 );
                 return Ok(());
+            }
+            if last {
+                break;
             }
             std::thread::sleep(PAUSE);
         }

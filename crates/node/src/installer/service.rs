@@ -9,7 +9,7 @@ use crate::doctor::probe;
 use crate::host::{Host, Program};
 
 /// How long a containerd of its own service has; with the restart that puts it back this stays below 30 s.
-const PATIENCE: Duration = Duration::from_secs(14);
+const PATIENCE: Duration = Duration::from_secs(13);
 /// How long one has that is restarted with everything around it.
 const SLOW_PATIENCE: Duration = Duration::from_secs(90);
 
