@@ -139,7 +139,7 @@ fn killed_before_a_directory_is_marked() {
             containerd.assert_clean();
             return;
         }
-        assert!(!containerd.cgroups().is_empty());
+        assert!(!containerd.cgroups().is_empty(), "{time}: {created:?}");
         let alive = || format!("the daemon {daemon} survives SIGKILL");
         eventually(|| !is_alive(daemon), alive);
         drop(injection);
