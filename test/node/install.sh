@@ -32,6 +32,7 @@ if [[ $mode != build ]]; then
     lsof lsof
     mkfs.xfs xfsprogs
     openssl openssl
+    nft nftables
   )
   # For check-aarch64: some crates compile C even to be type-checked.
   [[ $(uname -m) == aarch64 ]] || needs+=(
