@@ -4,6 +4,12 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+/// Every process that this process namespace shows.
+pub(crate) fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// A line of `/proc/<process>/smaps_rollup` (`Pss`, `Anonymous`), in KiB.
 ///
 /// # Errors

@@ -253,15 +253,8 @@ struct Process {
 /// Every process below this one.
 fn descendants() -> Vec<Process> {
     let mut all = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+    for id in crate::process::all() {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else {
             continue;
         };
         // The name is in parentheses and may hold anything, parentheses too.

@@ -159,15 +159,11 @@ fn processes(run: u32, cgroups: &[PathBuf]) -> BTreeSet<u32> {
         });
     }
     let mark = format!("SKIFF_RUN_DIR=/tmp/skt{run}x").into_bytes();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let id: Option<u32> = name.to_str().and_then(|id| id.parse().ok());
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+    found.extend(crate::process::all().filter(|id| {
         // Of one that has ended and is not reaped, nothing can be read.
-        if environment.windows(mark.len()).any(|part| part == mark) {
-            found.extend(id);
-        }
-    }
+        let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.windows(mark.len()).any(|part| part == mark)
+    }));
     found.remove(&std::process::id());
     found
 }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Cluster;
 use crate::command::wait_for;
+use crate::process;
 use crate::residue::{cgroup_trees, walk};
 
 /// Namespaces that a cluster begins with.
@@ -59,7 +60,7 @@ pub(super) fn empty(cluster: &Cluster) -> Result<()> {
 /// Called when a node's containerd is started: adds the network namespaces that no process is in, those that containerd may
 /// have lost, to a file.
 pub(super) fn note_networks(file: &Path) {
-    let lived_in: BTreeSet<_> = numbers()
+    let lived_in: BTreeSet<_> = process::all()
         .filter_map(|id| identity(Path::new(&format!("/proc/{id}/ns/net"))))
         .collect();
     let mut all = fs::read_to_string(file).unwrap_or_default();
@@ -176,18 +177,12 @@ fn of_node(root: &Path, mounts: &str) -> Vec<String> {
 
 /// Every process of this process namespace, with its executable.
 fn programs() -> Vec<(u32, String)> {
-    numbers()
+    process::all()
         .filter_map(|id| {
             let program = fs::read_link(format!("/proc/{id}/exe")).ok()?;
             Some((id, program.display().to_string()))
         })
         .collect()
-}
-
-/// Every process of this process namespace.
-fn numbers() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Kills what is in the cgroups of pods: of a cluster that is given up.

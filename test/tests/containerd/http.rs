@@ -258,16 +258,7 @@ fn limits_have_codes() -> Result<()> {
         let mut other = connect()?;
         other.ask("/sleep?60000")?;
         // Each is read by a thread of its own: a third that came too early would have one of the two places.
-        wait_for(
-            "two are not handled at a time",
-            Duration::from_secs(4),
-            || {
-                let text = read_counters()?;
-                Ok(text
-                    .contains("skiff_http_requests_in_flight 2\n")
-                    .then_some(()))
-            },
-        )?;
+        in_flight(2, Duration::from_secs(4))?;
         let refused = get("/")?;
         assert_eq!(
             (refused.status, refused.headers["retry-after"].as_str()),
@@ -350,6 +341,15 @@ pub(crate) fn read_counters() -> Result<String> {
     Ok(client.answer()?.text())
 }
 
+/// Waits until so many requests are being answered, and gives the page that says so.
+pub(crate) fn in_flight(count: usize, limit: Duration) -> Result<String> {
+    let line = format!("skiff_http_requests_in_flight {count}\n");
+    wait_for(&line, limit, || {
+        let text = read_counters()?;
+        Ok(text.contains(&line).then_some(text))
+    })
+}
+
 fn counters() -> Result<()> {
     let node = Node::start(Version::V2_4)?;
     let (task, network) = served(&node, "[Http]\nMetrics = '127.0.0.1:9090'", &[])?;
@@ -358,12 +358,7 @@ fn counters() -> Result<()> {
     }
     let text = network.inside(|| {
         // An instance may still be at work when its answer is there.
-        wait_for("somebody stays in flight", Duration::from_secs(4), || {
-            let text = read_counters()?;
-            Ok(text
-                .contains("skiff_http_requests_in_flight 0\n")
-                .then_some(text))
-        })
+        in_flight(0, Duration::from_secs(4))
     })?;
     for line in [
         "skiff_http_requests_total{code=\"200\"} 2",

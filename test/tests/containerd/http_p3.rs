@@ -10,7 +10,7 @@ use skiff_test::http::{Client, Network, connect, get};
 use skiff_test::image::Image;
 use skiff_test::node::{Node, Task, Version};
 
-use crate::http::{read_counters, served_as};
+use crate::http::{in_flight, read_counters, served_as};
 
 skiff_test::cases!(
     a_component_of_0_3_is_served,
@@ -127,7 +127,7 @@ fn requests_share_an_instance() -> Result<()> {
             let mut client = connect()?;
             client.ask("/sleep?50000")?;
             clients.push(client);
-            in_flight(count)?;
+            in_flight(count, PATIENCE)?;
         }
         // One to see that it can be made, and those that answered.
         let instances = instances()?;
@@ -158,7 +158,7 @@ fn requests_of_one_moment_share_instances() -> Result<()> {
             .try_for_each(|client| client.ask("/sleep?50000"));
         kill_process(process, Signal::CONT)?;
         asked?;
-        in_flight(64)?;
+        in_flight(64, PATIENCE)?;
         // They are counted before they come to an instance.
         let mut before = 0;
         wait_for("instances are made and made", PATIENCE, || {
@@ -181,7 +181,7 @@ fn nobody_waits_for_one_that_computes() -> Result<()> {
     network.inside(|| {
         let mut spinner = connect()?;
         spinner.ask("/spin")?;
-        in_flight(1)?;
+        in_flight(1, PATIENCE)?;
         let mut clients = (0..256)
             .map(|_| connect())
             .collect::<Result<Vec<Client>>>()?;
@@ -198,14 +198,6 @@ fn nobody_waits_for_one_that_computes() -> Result<()> {
     })?;
     task.remove()?;
     Ok(())
-}
-
-/// Waits until so many requests are being answered.
-fn in_flight(count: usize) -> Result<()> {
-    let line = format!("skiff_http_requests_in_flight {count}\n");
-    wait_for(&line, PATIENCE, || {
-        Ok(read_counters()?.contains(&line).then_some(()))
-    })
 }
 
 /// How many have been made.
@@ -247,12 +239,7 @@ fn what_is_in_flight_is_answered_of_0_3() -> Result<()> {
     let mut slow = network.inside(|| {
         let mut slow = connect()?;
         slow.ask("/sleep?4000")?;
-        wait_for("it is not at work", Duration::from_secs(3), || {
-            let text = read_counters()?;
-            Ok(text
-                .contains("skiff_http_requests_in_flight 1\n")
-                .then_some(()))
-        })?;
+        in_flight(1, Duration::from_secs(3))?;
         Ok(slow)
     })?;
     task.signal("SIGTERM")?.ok()?;
@@ -286,16 +273,7 @@ fn what_takes_too_long_is_ended_of_0_3() -> Result<()> {
             "{counters}"
         );
         // Who computes for ever does not take the processor for ever.
-        wait_for(
-            "something is still at work",
-            Duration::from_secs(20),
-            || {
-                let counters = read_counters()?;
-                Ok(counters
-                    .contains("skiff_http_requests_in_flight 0\n")
-                    .then_some(()))
-            },
-        )
+        in_flight(0, Duration::from_secs(20))
     })?;
     let process = task.state()?.1;
     let used = || -> Result<u64> { skiff_test::process::processor_time(process) };

@@ -25,6 +25,7 @@ use crate::call::Call;
 use crate::drain::Phase;
 use crate::instance::Instance;
 use crate::metrics::{Limit, count};
+use crate::reuse::SharedInstances;
 use crate::service::Service;
 use crate::workers::Worker;
 
@@ -149,35 +150,7 @@ async fn handle(
     });
     let result = match worker.shared() {
         None => by_instance(worker, request, verdict.clone(), place).await,
-        Some(instances) => {
-            let request = request.map(BodyExt::boxed_unsync);
-            let limit = options.request_time.unwrap_or(Duration::MAX);
-            let begin = Instant::now();
-            let result = match timeout(limit, instances.handle(request)).await {
-                Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) if error.is::<ExpirationError>() => Err(Refusal::Limit(Limit::Time)),
-                // An instance that computes is ended by whoever looks at the clock first.
-                Ok(Err(_)) if begin.elapsed() >= limit => Err(Refusal::Limit(Limit::Time)),
-                Ok(Err(_)) => Err(Refusal::Failed),
-                Err(_) => Err(Refusal::Limit(Limit::Time)),
-            };
-            match result {
-                Ok(response) => {
-                    // A place is taken until the answer is over.
-                    let over = Over::Left {
-                        _place: place,
-                        _task: service.at_work.begin(),
-                    };
-                    let response = response.map(|body| GuestBody::new(body, verdict.clone(), over));
-                    // A long one goes while the processor still has it in its caches.
-                    if response.body().size_hint().lower() <= SHORT {
-                        worker.company.wait().await;
-                    }
-                    Ok(response.map(Either::Right))
-                }
-                Err(refusal) => Err(refusal),
-            }
-        }
+        Some(instances) => by_shared(worker, instances, request, verdict.clone(), place).await,
     };
     // Whatever the component has made of it.
     if verdict.is_too_large() {
@@ -219,6 +192,41 @@ fn check(request: &Request<Incoming>, service: &Service) -> Result<(), Refusal> 
         return Err(Refusal::Limit(Limit::Body));
     }
     Ok(())
+}
+
+/// WASI 0.3: an instance that may have others to answer.
+async fn by_shared(
+    worker: &'static Worker,
+    instances: &SharedInstances,
+    request: Request<RequestBody>,
+    verdict: Verdict,
+    place: SemaphorePermit<'static>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let service = worker.service;
+    let limit = service.options.request_time.unwrap_or(Duration::MAX);
+    let begin = Instant::now();
+    let request = request.map(BodyExt::boxed_unsync);
+    let response = match timeout(limit, instances.handle(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) if error.is::<ExpirationError>() => {
+            return Err(Refusal::Limit(Limit::Time));
+        }
+        // An instance that computes is ended by whoever looks at the clock first.
+        Ok(Err(_)) if begin.elapsed() >= limit => return Err(Refusal::Limit(Limit::Time)),
+        Ok(Err(_)) => return Err(Refusal::Failed),
+        Err(_) => return Err(Refusal::Limit(Limit::Time)),
+    };
+    // A place is taken until the answer is over.
+    let over = Over::Left {
+        _place: place,
+        _task: service.at_work.begin(),
+    };
+    let response = response.map(|body| GuestBody::new(body, verdict, over));
+    // A long one goes while the processor still has it in its caches.
+    if response.body().size_hint().lower() <= SHORT {
+        worker.company.wait().await;
+    }
+    Ok(response.map(Either::Right))
 }
 
 /// WASI 0.2: an instance for each request, or one that has answered before.

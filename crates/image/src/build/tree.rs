@@ -26,20 +26,11 @@ pub(super) struct TarLayer {
 impl TarLayer {
     /// The same, compressed by gzip: digest and size are those of the compressed bytes.
     pub(super) fn compressed(&self) -> Result<Self, BuildError> {
-        let compress = || -> io::Result<Self> {
-            let hashing = Hashing {
-                inner: io::BufWriter::new(tempfile::tempfile()?),
-                hash: Sha256::new(),
-            };
+        let compress = || {
             // Its header holds neither a time nor a name.
-            let mut encoder = GzEncoder::new(hashing, Compression::default());
+            let mut encoder = GzEncoder::new(Hashing::scratch()?, Compression::default());
             io::copy(&mut &self.file, &mut encoder)?;
-            let hashing = encoder.finish()?;
-            let digest = Digest::from_bytes(hashing.hash.finalize().into());
-            let mut file = hashing.inner.into_inner()?;
-            let size = file.stream_position()?;
-            file.rewind()?;
-            Ok(Self { digest, size, file })
+            encoder.finish()?.layer()
         };
         compress().map_err(BuildError::Scratch)
     }
@@ -92,11 +83,7 @@ pub(super) fn pack(
             }
         }
     }
-    let mut file = tempfile::tempfile().map_err(BuildError::Scratch)?;
-    let digest = write(&nodes, &file)?;
-    let size = file.stream_position().map_err(BuildError::Scratch)?;
-    file.rewind().map_err(BuildError::Scratch)?;
-    Ok(TarLayer { digest, size, file })
+    write(&nodes)
 }
 
 /// A path of the image without its slash in front. `..` has no place in one.
@@ -178,11 +165,8 @@ fn collect(
     }
 }
 
-fn write(nodes: &BTreeMap<String, Node<'_>>, file: &File) -> Result<Digest, BuildError> {
-    let mut builder = tar::Builder::new(Hashing {
-        inner: io::BufWriter::new(file),
-        hash: Sha256::new(),
-    });
+fn write(nodes: &BTreeMap<String, Node<'_>>) -> Result<TarLayer, BuildError> {
+    let mut builder = tar::Builder::new(Hashing::scratch().map_err(BuildError::Scratch)?);
     for (path, node) in nodes {
         let mut header = Header::new_gnu();
         header.set_mtime(0);
@@ -237,11 +221,7 @@ fn write(nodes: &BTreeMap<String, Node<'_>>, file: &File) -> Result<Digest, Buil
         }
     }
     let hashing = builder.into_inner().map_err(BuildError::Scratch)?;
-    hashing
-        .inner
-        .into_inner()
-        .map_err(|error| BuildError::Scratch(error.into_error()))?;
-    Ok(Digest::from_bytes(hashing.hash.finalize().into()))
+    hashing.layer().map_err(BuildError::Scratch)
 }
 
 /// A file whose length has been promised: one that shrinks meanwhile is an error, not a broken archive.
@@ -267,12 +247,31 @@ impl Read for Exactly {
     }
 }
 
-struct Hashing<W> {
-    inner: W,
+struct Hashing {
+    inner: io::BufWriter<File>,
     hash: Sha256,
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl Hashing {
+    /// Into a file without a name.
+    fn scratch() -> io::Result<Self> {
+        Ok(Self {
+            inner: io::BufWriter::new(tempfile::tempfile()?),
+            hash: Sha256::new(),
+        })
+    }
+
+    /// What has been written, as a layer.
+    fn layer(self) -> io::Result<TarLayer> {
+        let digest = Digest::from_bytes(self.hash.finalize().into());
+        let mut file = self.inner.into_inner()?;
+        let size = file.stream_position()?;
+        file.rewind()?;
+        Ok(TarLayer { digest, size, file })
+    }
+}
+
+impl Write for Hashing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.hash.update(&bytes[..count]);
